@@ -1,0 +1,4 @@
+"""May it go now?
+
+Says when a request may be placed, never where. Open `gate.py` first.
+"""

@@ -1,0 +1,198 @@
+"""Every moment at which a plugin may take part, in the order a request meets them.
+
+A plugin is a small class with `type` (its name in a configuration) and one or more of the methods
+below; it inherits nothing. If it takes parameters it has a nested pydantic model `Params`, and its
+constructor takes `params`. If it needs something of the house (clock, random numbers, state that
+outlives a reload) its constructor also takes `tools`. Nothing else is passed in. The framework owns
+the instance's name, its weight and its measurement.
+
+Plugins are synchronous and never wait, but for `FactProducer.gather`. A scorer, complete:
+
+    class QueueScorer:
+        \"\"\"queue-scorer: prefers endpoints with fewer waiting requests.\"\"\"
+        type = "queue-scorer"
+        def score(self, request, pool):
+            return lowest_is_best(pool.waiting)
+"""
+
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, TypeVar, runtime_checkable
+
+from epp.domain.clock import Clock
+from epp.domain.decision import Decision, ProfileResult
+from epp.domain.headers import HeaderChanges
+from epp.domain.pool import Column, Ints, Mask, PoolView, Scores
+from epp.domain.request import Head, ParsedBody, Request
+from epp.domain.response import Ending, ResponseHead, Usage
+
+S = TypeVar("S")
+
+
+class StateShelf(Protocol):
+    """State that outlives a reload of the configuration, owned by the datastore."""
+
+    def keep(self, name: str, make: Callable[[], S], *, shape: str = "") -> S:
+        """The state under (plugin, `name`, `shape`), made on first use.
+
+        `shape` is a text of the parameters that shape the state: another shape, another state.
+        """
+        ...
+
+
+@dataclass(slots=True, frozen=True)
+class Tools:
+    """What the house lends to a plugin that asks for it."""
+
+    name: str
+    """The instance's name in the configuration."""
+    clock: Clock
+    random: random.Random
+    state: StateShelf
+    secret: bytes
+    """Key for signing what is handed to clients; random for each process unless configured."""
+
+
+@runtime_checkable
+class Plugin(Protocol):
+    """What all plugins share: the name of their type in a configuration."""
+
+    type: ClassVar[str]
+
+
+# -- 1. bytes become a request ------------------------------------------------------------------
+
+
+@runtime_checkable
+class Parser(Protocol):
+    """Reads bodies of some paths. Raises `BadRequest` with the field's name and the fix."""
+
+    paths: ClassVar[tuple[str, ...]]
+    """Path endings this parser reads, by whole segments (`chat/completions`); empty reads all."""
+
+    def parse(self, head: Head, body: bytes) -> ParsedBody: ...
+
+
+# -- 2. facts of the request (may wait, each within its budget) -----------------------------------
+
+
+@runtime_checkable
+class FactProducer(Protocol):
+    """Finds out something about a request before it is admitted, and puts it into `request.facts`.
+
+    Failing or being late costs its information, never the request. Returns None when done, or an
+    awaitable when it has to wait.
+    """
+
+    def gather(self, request: Request) -> Awaitable[None] | None: ...
+
+
+# -- 3. admission is a room of its own: epp/admission ---------------------------------------------
+
+# -- 4. facts of the pool (synchronous, against one view) -----------------------------------------
+
+
+@runtime_checkable
+class Screener(Protocol):
+    """Rules out endpoints for every profile. Returns a bool mask, shape `(n,)`, True = keep."""
+
+    def screen(self, request: Request, pool: PoolView) -> Mask: ...
+
+
+@runtime_checkable
+class PoolProducer(Protocol):
+    """Adds columns of shape `(n,)` to the view for this request, such as cached prompt tokens."""
+
+    def columns(self, request: Request, pool: PoolView) -> Mapping[str, Column]: ...
+
+
+@runtime_checkable
+class Admitter(Protocol):
+    """Last word before scheduling: raises `Refused` to turn a request away."""
+
+    def admit(self, request: Request, pool: PoolView) -> None: ...
+
+
+# -- 5. scheduling: profiles of filters, scorers and a picker -------------------------------------
+
+
+@runtime_checkable
+class ProfileHandler(Protocol):
+    """Says which profiles run, one after another, and which result is the primary."""
+
+    def next_profiles(
+        self, request: Request, results: Mapping[str, ProfileResult | None], names: Sequence[str]
+    ) -> Sequence[str]:
+        """Names of the profiles to run next; empty when done.
+
+        `results` holds what has run: None where a profile found no endpoint. `names` are all
+        configured profiles.
+        """
+        ...
+
+    def primary(self, results: Mapping[str, ProfileResult | None]) -> str:
+        """The name of the profile whose pick receives the request."""
+        ...
+
+
+@runtime_checkable
+class Filter(Protocol):
+    """Keeps endpoints. Returns a bool mask of shape `(n,)`, True = keep."""
+
+    def filter(self, request: Request, pool: PoolView) -> Mask: ...
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Rates endpoints in [0, 1], higher is better; None for no opinion on this request.
+
+    Values outside are clamped. The weighted sum over all scorers is what the picker sees.
+    """
+
+    def score(self, request: Request, pool: PoolView) -> Scores | None: ...
+
+
+@runtime_checkable
+class Picker(Protocol):
+    """Turns total scores (shape `(n,)`) into row numbers, best first, at least one."""
+
+    def pick(self, request: Request, pool: PoolView, totals: Scores) -> Ints | Sequence[int]: ...
+
+
+# -- 6. after the pick -----------------------------------------------------------------------------
+
+
+@runtime_checkable
+class PickObserver(Protocol):
+    """Learns of each pick before the request leaves; may set request headers."""
+
+    def picked(
+        self, request: Request, pool: PoolView, decision: Decision
+    ) -> HeaderChanges | None: ...
+
+
+# -- 7. the response ------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class ResponseObserver(Protocol):
+    """Sees the response's headers; may change them."""
+
+    def response_started(
+        self, request: Request, decision: Decision, head: ResponseHead
+    ) -> HeaderChanges | None: ...
+
+
+@runtime_checkable
+class UsageReader(Protocol):
+    """Wants token counts of the response; with none configured no body is ever looked at."""
+
+    def used(self, request: Request, decision: Decision, usage: Usage) -> None: ...
+
+
+@runtime_checkable
+class EndObserver(Protocol):
+    """Learns how a placed request ended, exactly once, on every way out."""
+
+    def ended(self, request: Request, decision: Decision, ending: Ending) -> None: ...
