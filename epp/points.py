@@ -88,7 +88,15 @@ class FactProducer(Protocol):
     def gather(self, request: Request) -> Awaitable[None] | None: ...
 
 
-# -- 3. admission is a room of its own: epp/admission ---------------------------------------------
+# -- 3. admission (a room of its own, epp/admission, asks these) ----------------------------------
+
+
+@runtime_checkable
+class SaturationDetector(Protocol):
+    """Says how full the pool is: 0 idle, 1 and above saturated."""
+
+    def saturation(self, pool: PoolView) -> float: ...
+
 
 # -- 4. facts of the pool (synchronous, against one view) -----------------------------------------
 
