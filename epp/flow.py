@@ -1,0 +1,199 @@
+"""The way of a request, on one page.
+
+Read `Flow.decide` from top to bottom: each line is a step, named for what it adds. Steps go forward
+only: nothing before admission needs a match, nothing after it waits. A request that need not wait
+makes no task. What follows the placing is on the ticket (`ticket.py`).
+"""
+
+import uuid
+from asyncio import timeout
+from collections.abc import Awaitable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from epp.admission import Gate
+from epp.datastore.store import Datastore
+from epp.domain.clock import Clock
+from epp.domain.path import Intake, Ticket
+from epp.domain.pool import PoolView
+from epp.domain.request import Request
+from epp.errors import NoEndpoints, Refused
+from epp.points import FactProducer
+from epp.request.reader import RequestReader
+from epp.scheduling.policy import Policy
+from epp.scheduling.subset import in_subset
+from epp.ticket import Desk, PlacedTicket
+
+FACT_BUDGET_SECONDS = 0.4
+"""What all producers of facts together may take before a request goes on without the rest."""
+
+
+class Objectives(Protocol):
+    """Priorities by the name of an objective."""
+
+    def priority(self, objective: str) -> int:
+        """0 for a name nobody knows."""
+        ...
+
+
+class Rewrites(Protocol):
+    """Model rewrite rules."""
+
+    def target(self, model: str) -> str | None:
+        """What the model server is asked for instead of `model`; None without a matching rule."""
+        ...
+
+
+class Shedder(Protocol):
+    """Knows when the picker itself is at its ceiling."""
+
+    def check(self) -> None:
+        """Raises `Overloaded` when a new request would be answered too late."""
+        ...
+
+
+@dataclass(slots=True, frozen=True)
+class Rules:
+    """What a request is looked up in on its way."""
+
+    objectives: Objectives
+    rewrites: Rewrites
+
+
+@dataclass(slots=True, frozen=True)
+class Plan:
+    """What a reload of the configuration exchanges as one: reader, gate and plugins."""
+
+    reader: RequestReader
+    gate: Gate
+    policy: Policy
+
+
+class Flow:
+    """Places requests. One for the process; `plan` may be exchanged between two requests."""
+
+    def __init__(
+        self, *, plan: Plan, rules: Rules, store: Datastore, desk: Desk, shed: Shedder, clock: Clock
+    ) -> None:
+        self.plan = plan
+        self._rules = rules
+        self._store = store
+        self._desk = desk
+        self._shed = shed
+        self._clock = clock
+
+    def decide(self, intake: Intake) -> Ticket | Awaitable[Ticket]:
+        """Place a request. Raises `Refused`, at once or from the awaitable."""
+        arrived = self._clock()
+        plan = self.plan
+        request: Request | None = None
+        try:
+            self._shed.check()
+            request = plan.reader.read(intake, uuid.uuid4().hex, arrived)
+            request = self._rewrite(request)
+            request = self._rank(request)
+            visit = Visit(plan, request, intake)
+            if waiting := gather(plan.policy, request):
+                return self._decide_later(visit, waiting)
+            if waiting := plan.gate.admit(request, self._store.view()):
+                return self._decide_later(visit, waiting, admitted=True)
+            return self._place(visit)
+        except Refused as refusal:
+            self._desk.reports.refused(request, refusal, self._clock() - arrived)
+            raise
+
+    async def _decide_later(
+        self, visit: "Visit", waiting: Awaitable[None], *, admitted: bool = False
+    ) -> Ticket:
+        """The same steps from where the request had to wait."""
+        try:
+            await waiting
+            if not admitted and (turn := visit.plan.gate.admit(visit.request, self._store.view())):
+                await turn
+            return self._place(visit)
+        except Refused as refusal:
+            waited = self._clock() - visit.request.arrived
+            self._desk.reports.refused(visit.request, refusal, waited)
+            raise
+
+    def _rewrite(self, request: Request) -> Request:
+        """A rule for the incoming model beats the client's rewrite header."""
+        target = self._rules.rewrites.target(request.model)
+        if target is None or target == request.target_model:
+            return request
+        return msgspec.structs.replace(request, target_model=target)
+
+    def _rank(self, request: Request) -> Request:
+        """Look up the priority of the request's objective."""
+        priority = self._rules.objectives.priority(request.objective) if request.objective else 0
+        return msgspec.structs.replace(request, priority=priority) if priority else request
+
+    def _place(self, visit: "Visit") -> Ticket:
+        """Everything that is done against one view of the pool; nothing in here waits."""
+        began = self._clock()
+        request, policy = visit.request, visit.plan.policy
+        pool = screen(policy, request, self._store.view())
+        pool = look_up(policy, request, pool)
+        for admitter in policy.admitters:
+            admitter.admit(request, pool)
+        decision = policy.scheduler.schedule(request, pool)
+        ticket = PlacedTicket(self._desk, policy, visit.intake, request, decision)
+        ticket.hold(pool)
+        self._desk.reports.placed(request, decision, self._clock() - began)
+        return ticket
+
+
+@dataclass(slots=True, frozen=True)
+class Visit:
+    """One request on its way, with the plan it came in under."""
+
+    plan: Plan
+    request: Request
+    intake: Intake
+
+
+def gather(policy: Policy, request: Request) -> Awaitable[None] | None:
+    """Let producers find out about the request; an awaitable if one of them has to wait."""
+    producers = iter(policy.fact_producers)
+    for producer in producers:
+        if waiting := producer.gather(request):
+            return _gather_rest(waiting, producers, request)
+    return None
+
+
+async def _gather_rest(
+    waiting: Awaitable[None], producers: Iterator[FactProducer], request: Request
+) -> None:
+    """Run the others in order; when the budget is spent the request goes on without their facts."""
+    try:
+        async with timeout(FACT_BUDGET_SECONDS):
+            await waiting
+            for producer in producers:
+                if more := producer.gather(request):
+                    await more
+    except TimeoutError:
+        return
+
+
+def screen(policy: Policy, request: Request, pool: PoolView) -> PoolView:
+    """The endpoints this request may use at all. Raises `NoEndpoints` when none is left."""
+    if not len(pool):
+        raise NoEndpoints("no endpoint of the pool is ready")
+    if request.subset is not None:
+        pool = pool.take(in_subset(request.subset, pool))
+        if not len(pool):
+            raise NoEndpoints("no endpoint of the gateway's subset is ready in this pool")
+    for screener in policy.screeners:
+        pool = pool.take(screener.screen(request, pool))
+        if not len(pool):
+            raise NoEndpoints("screeners ruled out every endpoint")
+    return pool
+
+
+def look_up(policy: Policy, request: Request, pool: PoolView) -> PoolView:
+    """Facts of the pool for this request: prefix matches, predictions."""
+    for producer in policy.pool_producers:
+        pool = pool.having(producer.columns(request, pool))
+    return pool

@@ -1,0 +1,216 @@
+"""A placed request, until its response is over.
+
+The second half of the request path: a ticket holds the endpoint's load in the ledger, lets plugins
+see the response, and settles everything exactly once, however the request ends.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from epp.datastore.ledger import Reservation
+from epp.datastore.store import Datastore
+from epp.domain.clock import Clock
+from epp.domain.decision import Decision
+from epp.domain.endpoint import Endpoint
+from epp.domain.headers import ENDPOINT_SHOWN, REASON_SHOWN, HeaderChanges
+from epp.domain.path import Intake, Json
+from epp.domain.pool import PoolView
+from epp.domain.request import Request
+from epp.domain.response import Ending, ResponseHead, ResponseMode, Usage
+from epp.errors import Refused
+from epp.request.response import ResponseBody, response_body_for
+from epp.request.rewrite import rewrite_model
+from epp.scheduling.policy import Policy
+
+
+class Reports(Protocol):
+    """Who is told what became of requests: metrics, logs, decision records. Times in seconds."""
+
+    def placed(self, request: Request, decision: Decision, seconds: float) -> None: ...
+
+    def refused(self, request: Request | None, refusal: Refused, seconds: float) -> None: ...
+
+    def response_started(
+        self, request: Request, decision: Decision, status: int, seconds: float
+    ) -> None: ...
+
+    def first_chunk(self, request: Request, decision: Decision, seconds: float) -> None: ...
+
+    def ended(self, request: Request, decision: Decision, outcome: "Outcome") -> None: ...
+
+
+@dataclass(slots=True, frozen=True)
+class Outcome:
+    """How a placed request ended: status 0 if no response headers came, sizes in bytes."""
+
+    ending: Ending
+    status: int
+    duration: float
+    usage: Usage | None
+    response_bytes: int
+    mode: ResponseMode
+
+
+@dataclass(slots=True, frozen=True)
+class Shown:
+    """What is shown to clients and gateways by choice."""
+
+    endpoint: bool = False
+    """Response headers `x-epp-endpoint` and `x-epp-reason`."""
+    scores: bool = False
+    """Scores of the primary profile in the dynamic metadata."""
+
+
+@dataclass(slots=True, frozen=True)
+class Desk:
+    """What every ticket needs of the house."""
+
+    store: Datastore
+    reports: Reports
+    clock: Clock
+    shown: Shown = Shown()
+
+
+class PlacedTicket:
+    """Implements `epp.domain.path.Ticket`."""
+
+    __slots__ = (
+        "_body",
+        "_chunks_seen",
+        "_decision",
+        "_desk",
+        "_intake",
+        "_over",
+        "_policy",
+        "_request",
+        "_reservation",
+        "_response_bytes",
+        "_status",
+        "body",
+        "changes",
+    )
+
+    def __init__(
+        self, desk: Desk, policy: Policy, intake: Intake, request: Request, decision: Decision
+    ) -> None:
+        self._desk = desk
+        self._policy = policy
+        self._intake = intake
+        self._request = request
+        self._decision = decision
+        self._reservation: Reservation | None = None
+        self._body: ResponseBody | None = None
+        self._chunks_seen = False
+        self._response_bytes = 0
+        self._status = 0
+        self._over = False
+        self.body = _rewritten(intake.body, request)
+        self.changes = HeaderChanges()
+
+    def hold(self, pool: PoolView) -> None:
+        """Count the request against its endpoint and tell plugins of the pick."""
+        self._reservation = self._desk.store.reserve(
+            self._decision.endpoint,
+            tokens=uncached_tokens(self._request, pool, self._decision.endpoint),
+            watch=self._intake.mode is not ResponseMode.FULL,
+        )
+        try:
+            for observer in self._policy.pick_observers:
+                self._merge(observer.picked(self._request, pool, self._decision))
+        except BaseException:
+            self.ended(Ending.FAULT)
+            raise
+
+    @property
+    def destination(self) -> str:
+        return self._decision.destination
+
+    @property
+    def metadata(self) -> Mapping[str, Json]:
+        if not self._desk.shown.scores:
+            return {}
+        return {"x-gateway-destination-endpoint-scores": self._decision.score_by_address()}
+
+    def response_started(self, head: ResponseHead) -> HeaderChanges:
+        """Note the status, correct the ledger if another endpoint answered, ask plugins."""
+        self._status = head.status
+        if head.served and self._reservation:
+            self._reservation.served_by(head.served)
+        seconds = self._desk.clock() - self._request.arrived
+        self._desk.reports.response_started(self._request, self._decision, head.status, seconds)
+        changes = HeaderChanges(set=self._shown())
+        if self._intake.mode is ResponseMode.FULL:
+            self._body = response_body_for(self._request, head, wants_usage=True)
+            changes = _both(changes, self._body.changes if self._body else None)
+        for observer in self._policy.response_observers:
+            changes = _both(changes, observer.response_started(self._request, self._decision, head))
+        return changes
+
+    def response_chunk(self, data: bytes, end: bool) -> bytes:
+        """The first piece means that prefill is done."""
+        if not self._chunks_seen and data:
+            self._chunks_seen = True
+            if self._reservation:
+                self._reservation.first_token()
+            seconds = self._desk.clock() - self._request.arrived
+            self._desk.reports.first_chunk(self._request, self._decision, seconds)
+        self._response_bytes += len(data)
+        return self._body.feed(data, end) if self._body else data
+
+    def ended(self, ending: Ending) -> None:
+        """Free the endpoint, then tell everybody; a second call does nothing."""
+        if self._over:
+            return
+        self._over = True
+        if ending is Ending.COMPLETE and self._status >= 500:
+            ending = Ending.UPSTREAM_ERROR
+        if self._reservation:
+            self._reservation.release(ending, self._status)
+        usage = self._body.usage if self._body else None
+        if usage:
+            for reader in self._policy.usage_readers:
+                reader.used(self._request, self._decision, usage)
+        for observer in self._policy.end_observers:
+            observer.ended(self._request, self._decision, ending)
+        self._desk.reports.ended(self._request, self._decision, self._outcome(ending, usage))
+
+    def _outcome(self, ending: Ending, usage: Usage | None) -> Outcome:
+        return Outcome(
+            ending=ending,
+            status=self._status,
+            duration=self._desk.clock() - self._request.arrived,
+            usage=usage,
+            response_bytes=self._response_bytes,
+            mode=self._intake.mode,
+        )
+
+    def _merge(self, changes: HeaderChanges | None) -> None:
+        self.changes = _both(self.changes, changes)
+
+    def _shown(self) -> Mapping[str, str]:
+        if not self._desk.shown.endpoint:
+            return {}
+        endpoint = self._decision.endpoint
+        return {ENDPOINT_SHOWN: endpoint.address, REASON_SHOWN: self._decision.reason}
+
+
+def uncached_tokens(request: Request, pool: PoolView, endpoint: Endpoint) -> int:
+    """Prompt tokens the endpoint has to compute, as far as a prefix producer knows."""
+    cached = pool.get("prefix_tokens")
+    if cached is None:
+        return request.prompt_tokens
+    row = next(i for i, candidate in enumerate(pool.endpoints) if candidate is endpoint)
+    return max(request.prompt_tokens - int(cached[row]), 0)
+
+
+def _rewritten(body: bytes, request: Request) -> bytes | None:
+    if not body or request.target_model == request.model:
+        return None
+    return rewrite_model(body, request.target_model)
+
+
+def _both(first: HeaderChanges, second: HeaderChanges | None) -> HeaderChanges:
+    if second is None or not (second.set or second.remove):
+        return first
+    return HeaderChanges(set={**first.set, **second.set}, remove=first.remove + second.remove)
