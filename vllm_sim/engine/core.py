@@ -1,0 +1,511 @@
+"""One replica, step by step, as vLLM's V1 scheduler runs it.
+
+A step: running sequences first (one token for each decode, a chunk for each unfinished prefill),
+preempting from the end when blocks run out; then, if nobody was preempted, waiting ones while the
+token budget, the sequence limit, the LoRA slots and the free blocks allow; then everybody shares
+the step's duration. `start` decides and gives the time of its end, `finish` applies it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from vllm_sim.engine.blocks import BlockPool, KVEvent
+from vllm_sim.engine.decode import DecodeBatch
+from vllm_sim.engine.leap import affordable_steps
+from vllm_sim.engine.loras import LoraSlots
+from vllm_sim.engine.power import Power, Tag
+from vllm_sim.engine.sequence import Request, Sequence, State, StepResult
+from vllm_sim.engine.stats import EngineStats
+from vllm_sim.engine.transfer import Transfers
+from vllm_sim.engine.waiting import WaitingQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vllm_sim.engine.config import EngineConfig
+
+
+class Engine:
+    """A replica under the caller's clock; times are seconds and never run backwards.
+
+    Drive it either by `start(now)` and `finish()`, which a server does, or by `advance(until)`,
+    which runs all steps up to a time and leaps over runs of pure decode.
+    """
+
+    def __init__(self, config: EngineConfig, *, ready_at: float = 0.0) -> None:
+        self.config = config
+        self.stats = EngineStats()
+        self.clock = 0.0
+        self.pool = BlockPool(config.blocks - 1, record=config.record_events)
+        self.waiting = WaitingQueue(by_priority=config.policy == "priority")
+        self.running: dict[Sequence, None] = {}
+        self.batch = DecodeBatch(config.block_size, self.pool)
+        self.power = Power(config.profile, ready_at)
+        profile = config.profile
+        self.loras = LoraSlots(
+            config.max_loras, config.cpu_loras, profile.lora_load_s, profile.lora_disk_s
+        )
+        self.transfers = Transfers(config.kv_lease_s)
+        self._size = config.block_size
+        self._seqs = config.seqs
+        self._budget = config.token_budget
+        self._arrived: deque[Sequence] = deque()
+        self._live: dict[str, Sequence] = {}
+        self._prefill: dict[Sequence, None] = {}
+        self._chunks: dict[Sequence, int] = {}
+        self._order = 0
+        self._rank = 0
+        self._load_s = 0.0
+        self._preempted = 0
+        self._begun = 0.0
+        self._end: float | None = None
+        self._quiet = False
+        self._draining = False
+        self.slowdown = 1.0
+
+    # What it shows.
+
+    @property
+    def num_running(self) -> int:
+        return len(self.running)
+
+    @property
+    def num_deferred(self) -> int:
+        """Waiting for KV from elsewhere rather than for room."""
+        return self.transfers.fetching + len(self._arrived)
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self.waiting) + self.num_deferred
+
+    @property
+    def kv_usage(self) -> float:
+        """Share of blocks held by living sequences, 0 to 1; cached but unheld ones are free."""
+        return 1.0 - self.pool.free / self.pool.capacity
+
+    @property
+    def busy_until(self) -> float | None:
+        """The end of the step in flight."""
+        return self._end
+
+    @property
+    def idle(self) -> bool:
+        """Nothing runs and nothing waits."""
+        return not self._live
+
+    def live(self, request_id: str) -> Sequence | None:
+        """The sequence of that id while it lives."""
+        return self._live.get(request_id)
+
+    def drain_events(self) -> list[KVEvent]:
+        """KV events since the last call, in order."""
+        log = self.pool.log
+        if log:
+            self.pool.log = []
+        return log
+
+    # What it is told.
+
+    def add(self, request: Request, now: float) -> Sequence:
+        """Queues a request. ValueError: the id lives already, or it can never fit."""
+        if self._draining:
+            raise ValueError("the engine drains and takes no new request")
+        if request.id in self._live:
+            raise ValueError(f"request id {request.id!r} is in use")
+        tokens = request.prompt_tokens + max(request.output_tokens - 1, 0)
+        if -(-tokens // self._size) > self.pool.capacity:
+            raise ValueError(f"{tokens} tokens exceed the KV cache of this replica")
+        if request.lora is not None and not self.config.max_loras:
+            raise ValueError("LoRA is off: max_loras is 0")
+        self._order += 1
+        seq = Sequence(request, now, self._order)
+        self._live[request.id] = seq
+        self.waiting.push(seq)
+        self.stats.added += 1
+        self._quiet = False
+        return seq
+
+    def abort(self, request_id: str, now: float | None = None) -> Sequence | None:
+        """Drops a request and frees its blocks; None when it is not alive."""
+        seq = self._live.pop(request_id, None)
+        if seq is None:
+            return None
+        if seq.state is State.WAITING and seq not in self._arrived:
+            self.waiting.discard(seq)
+        elif seq.state is State.FETCHING:
+            self.transfers.abandon(seq)
+        elif seq in self._arrived:
+            self._arrived.remove(seq)
+        else:
+            self._leave(seq)
+        self.pool.release(seq)
+        seq.state = State.ABORTED
+        seq.finished_at = self.clock if now is None else now
+        self.stats.aborted += 1
+        self._quiet = False
+        return seq
+
+    def drain(self) -> None:
+        """Takes no new requests from now on; those inside run to their end."""
+        self._draining = True
+
+    def release_pin(self, request_id: str) -> bool:
+        """Frees blocks that a remote decoder has read."""
+        seq = self.transfers.unpin(request_id)
+        if seq is None:
+            return False
+        self.pool.release(seq)
+        self._quiet = False
+        return True
+
+    def reset_prefix_cache(self) -> bool:
+        """Forgets cached blocks; False while any block is held."""
+        return self.pool.clear()
+
+    def sleep(self, level: int, now: float) -> None:
+        """Stops computing; from level 1 the KV is lost and running requests start again later."""
+        self.power.sleep(level)
+        self._quiet = False
+        if self._end is not None:
+            self._drop_step()
+        if level >= 1:
+            for seq in reversed(list(self.running)):
+                self._preempt(seq)
+            for pinned in list(self.transfers.pins):
+                self.release_pin(pinned)
+            self.pool.clear()
+
+    def wake(self, tags: Iterable[Tag], now: float) -> None:
+        """Wakes; loading weights takes time, during which requests wait."""
+        self.power.wake(tags, now)
+        self._quiet = False
+
+    def _drop_step(self) -> None:
+        self.batch.end()
+        for seq in list(self.batch.members):
+            self._preempt(seq)
+        self._chunks = {}
+        self._end = None
+
+    # The step.
+
+    def start(self, now: float) -> float | None:
+        """Begins a step at `now` unless one is in flight; its end, or None when nothing can run."""
+        if self._end is not None:
+            return self._end
+        self.clock = max(self.clock, now)
+        self._settle_transfers()
+        awake_at = self.power.awake_at(self.clock)
+        if awake_at is None or awake_at > self.clock:
+            return None
+        if not self.running and not self.num_waiting:
+            return None
+        if not self._schedule():
+            return None
+        self._begun = self.clock
+        self._end = self.clock + self._duration_s()
+        return self._end
+
+    def idle_until(self) -> float | None:
+        """When `start` may succeed without further input: a wake, a fetch, a lease."""
+        times = [self.transfers.next_time()]
+        if self.num_waiting or self.running:
+            awake_at = self.power.awake_at(self.clock)
+            times.append(awake_at if awake_at and awake_at > self.clock else None)
+        return min((at for at in times if at is not None), default=None)
+
+    def finish(self) -> StepResult:
+        """Applies the step in flight; the clock stands at its end. RuntimeError without one."""
+        if self._end is None:
+            raise RuntimeError("no step is in flight")
+        result = StepResult(self._begun, self._end, preempted=self._preempted)
+        self.clock, self._end = self._end, None
+        self._finish_decodes(result)
+        self._finish_chunks(result)
+        self.stats.steps += 1
+        self.stats.generation_tokens += result.sampled
+        return result
+
+    def step(self, now: float) -> StepResult | None:
+        """One whole step from `now`, or None when nothing can run."""
+        return None if self.start(now) is None else self.finish()
+
+    def advance(self, until: float) -> list[Sequence]:
+        """Runs every step that ends by `until`; the sequences that finished, in order.
+
+        A step still in flight at `until` stays so: an arrival then waits for its end, as it does on
+        a GPU.
+        """
+        done: list[Sequence] = []
+        while True:
+            if self._end is None:
+                self._leap(until)
+                if self.start(self.clock) is None:
+                    wake = self.idle_until()
+                    self.clock = max(self.clock, until if wake is None else min(wake, until))
+                    if wake is None or wake > until:
+                        return done
+                    continue
+            if self._end is None or self._end > until:
+                return done
+            done += self.finish().finished
+
+    # Scheduling.
+
+    def _schedule(self) -> bool:
+        self._chunks = {}
+        self._load_s = 0.0
+        self._preempted = 0
+        for seq in self.batch.begin():
+            self._grow(seq)
+        budget = self._continue_prefills(self._budget - len(self.batch))
+        if not self._preempted:
+            self._admit(budget)
+        self._quiet = not self._chunks and not self._preempted
+        if not self._chunks and not self.batch.members:
+            self.batch.cancel()
+            return False
+        return True
+
+    def _grow(self, seq: Sequence) -> None:
+        """A block for one decode, taken from the sequences at the end if need be."""
+        while seq.state is State.DECODE:
+            if self.pool.free:
+                self.batch.grow(seq)
+                return
+            self._preempt(self._victim())
+
+    def _continue_prefills(self, budget: int) -> int:
+        for seq in list(self._prefill):
+            if seq.state is not State.PREFILL:
+                continue
+            new = self._chunk(seq.total - seq.computed, budget)
+            if new and self._make_room(seq, new):
+                self._schedule_chunk(seq, new)
+                budget -= new
+        return self._budget - len(self.batch) - sum(self._chunks.values())
+
+    def _chunk(self, remaining: int, budget: int) -> int:
+        threshold = self.config.long_prefill_token_threshold
+        return max(min(remaining, budget, threshold or remaining), 0)
+
+    def _make_room(self, seq: Sequence, new: int) -> bool:
+        missing = -(-(seq.computed + new) // self._size) - seq.held
+        while missing > self.pool.free:
+            victim = self._victim()
+            self._preempt(victim)
+            if victim is seq:
+                return False
+        return True
+
+    def _schedule_chunk(self, seq: Sequence, new: int) -> None:
+        """Allocates and plans `new` tokens; their full blocks can be found from now on."""
+        reach = seq.computed + new
+        missing = -(-reach // self._size) - seq.held
+        if missing > 0:
+            self.pool.take(missing)
+            seq.held += missing
+        if self.config.enable_prefix_caching:
+            self.pool.publish(seq, reach // self._size)
+        self._chunks[seq] = new
+
+    def _admit(self, budget: int) -> None:
+        while budget > 0 and len(self.running) < self._seqs:
+            if self._arrived:
+                seq = self._arrived.popleft()
+                self._enter(seq, 1)
+                budget -= 1
+                continue
+            head = self.waiting.head(self.loras.allows)
+            if head is None:
+                return
+            new = self._place(head, budget)
+            if new < 0:
+                return
+            budget -= new
+
+    def _place(self, seq: Sequence, budget: int) -> int:
+        """Admits the head of the queue; the tokens it takes of the step, -1 when it must wait."""
+        keys = seq.request.keys
+        hit = self._lookup(seq)
+        cached = hit * self._size
+        fetch = self._fetches(seq)
+        new = self._chunk(seq.total - cached, budget)
+        whole = fetch or self.config.reserve_full_isl
+        blocks = -(-(self._final_tokens(seq) if whole else cached + new) // self._size) - hit
+        if blocks + self.pool.idle_among(keys, hit) > self.pool.free:
+            return -1
+        self.waiting.pop(seq)
+        self.pool.claim(keys, hit)
+        seq.held = seq.published = hit
+        seq.computed = cached
+        self._count_lookup(seq, cached)
+        if fetch:
+            self._fetch(seq, blocks)
+            return 0
+        self._enter(seq, new)
+        return new
+
+    def _fetches(self, seq: Sequence) -> bool:
+        """Whether its prompt's KV comes from another replica; after a preemption it does not."""
+        return seq.request.remote and not seq.preemptions
+
+    def _final_tokens(self, seq: Sequence) -> int:
+        """Tokens whose blocks must be free before it may enter."""
+        return seq.total
+
+    def _lookup(self, seq: Sequence) -> int:
+        """Blocks found in the cache; the last token is always computed."""
+        if not self.config.enable_prefix_caching:
+            return 0
+        return self.pool.match(seq.request.keys, (seq.total - 1) // self._size)
+
+    def _count_lookup(self, seq: Sequence, cached: int) -> None:
+        if seq.cached_tokens < 0:
+            seq.cached_tokens = cached
+            self.stats.prefix_queries += seq.total
+            self.stats.prefix_hits += cached
+
+    def _enter(self, seq: Sequence, new: int) -> None:
+        self._rank += 1
+        seq.rank = self._rank
+        seq.state = State.PREFILL
+        if seq.scheduled_at < 0:
+            seq.scheduled_at = self.clock
+        self.running[seq] = None
+        self._prefill[seq] = None
+        lora = seq.request.lora
+        if lora is not None:
+            loading = self.loras.enter(lora)
+            self._load_s += loading
+            self.stats.lora_loads += loading > 0
+        self._schedule_chunk(seq, new)
+
+    def _fetch(self, seq: Sequence, blocks: int) -> None:
+        remote_tokens = seq.total - seq.computed
+        self.pool.take(blocks)
+        seq.held += blocks
+        self.stats.external_queries += remote_tokens
+        self.stats.external_hits += remote_tokens
+        self.transfers.fetch(seq, self.clock + self.config.profile.transfer_s(remote_tokens))
+
+    def _settle_transfers(self) -> None:
+        for seq in self.transfers.expired(self.clock):
+            self.pool.release(seq)
+            self.stats.leases_expired += 1
+        for seq in self.transfers.arrived(self.clock):
+            seq.state = State.WAITING
+            seq.computed = seq.total - 1
+            self._arrived.append(seq)
+            self._quiet = False
+
+    # Preemption and leaving.
+
+    def _victim(self) -> Sequence:
+        """fcfs: the last that was admitted; priority: the least urgent, then the youngest."""
+        if self.config.policy == "fcfs":
+            return next(reversed(self.running))
+        return max(self.running, key=lambda seq: (seq.request.priority, seq.arrival, seq.rank))
+
+    def _preempt(self, seq: Sequence) -> None:
+        self._leave(seq)
+        self.pool.release(seq)
+        self._chunks.pop(seq, None)
+        seq.computed = 0
+        seq.preemptions += 1
+        self._preempted += 1
+        self.stats.preemptions += 1
+        self.waiting.push_front(seq)
+
+    def _leave(self, seq: Sequence) -> None:
+        if seq.state is State.DECODE:
+            self.batch.leave(seq)
+        else:
+            self._prefill.pop(seq, None)
+        del self.running[seq]
+        if seq.request.lora is not None:
+            self.loras.leave(seq.request.lora)
+
+    def _complete(self, seq: Sequence, result: StepResult) -> None:
+        self._leave(seq)
+        seq.state = State.FINISHED
+        seq.finished_at = self.clock
+        del self._live[seq.request.id]
+        if seq.request.hold:
+            self.transfers.pin(seq, self.clock)
+        else:
+            self.pool.release(seq)
+        self.stats.finished += 1
+        result.finished.append(seq)
+        self._quiet = False
+
+    # The end of a step.
+
+    def _finish_decodes(self, result: StepResult) -> None:
+        result.decoded = result.sampled = result.tokens = len(self.batch)
+        if self.config.report_tokens:
+            result.emitted = list(self.batch.members)
+        for seq in self.batch.end():
+            self._complete(seq, result)
+
+    def _finish_chunks(self, result: StepResult) -> None:
+        for seq, new in self._chunks.items():
+            if seq.state is not State.PREFILL:
+                continue
+            result.tokens += new
+            seq.computed += new
+            if seq.computed == seq.total:
+                del self._prefill[seq]
+                self._sample_first(seq, result)
+
+    def _sample_first(self, seq: Sequence, result: StepResult) -> None:
+        if seq.first_token_at < 0:
+            seq.first_token_at = self.clock
+            self.stats.prompt_tokens += seq.request.prompt_tokens
+        if seq.request.output_tokens:
+            seq.generated += 1
+            result.sampled += 1
+            result.emitted.append(seq)
+        result.first.append(seq)
+        if seq.generated >= seq.request.output_tokens:
+            self._complete(seq, result)
+        else:
+            self.batch.join(seq)
+
+    # Time.
+
+    def _duration_s(self) -> float:
+        profile = self.config.profile
+        decodes = len(self.batch)
+        tokens, context, attention, single = decodes, self.batch.context, 0.0, 0
+        for seq, new in self._chunks.items():
+            tokens += new
+            if new == 1:
+                context += seq.computed
+                single += 1
+            else:
+                attention += new * seq.computed + new * new / 2
+        weights = max(profile.w0 + profile.w1 * tokens, profile.p0 + profile.p1 * tokens)
+        busy = weights + profile.pair * attention + profile.kv * context
+        busy += profile.seq * (decodes + single) + profile.d0
+        busy += profile.d1 * (decodes + len(self._chunks))
+        if self.batch.loras or any(seq.request.lora for seq in self._chunks):
+            busy *= 1 + profile.lora_overhead
+        return busy * self.slowdown / 1000 + self._load_s
+
+    def _leap(self, until: float) -> None:
+        """Passes over steps of pure decode in closed form, while nothing else can happen."""
+        if not self._quiet or not self.batch.members:
+            return
+        steps, duration = affordable_steps(self, until - self.clock)
+        if steps < 1:
+            return
+        waits_until = self.transfers.next_time()
+        if waits_until is not None and waits_until <= self.clock + duration:
+            return
+        self.batch.leap(steps)
+        self.clock += duration
+        self.stats.steps += steps
+        self.stats.generation_tokens += steps * len(self.batch)
