@@ -1,0 +1,135 @@
+"""The approximate prefix index: which blocks of which prompts each endpoint probably still holds.
+
+It learns from our own picks alone, so it is a guess; `block_keys` of `epp.tokens` name the blocks.
+
+Every key maps to one integer whose bit `s` says that the endpoint in slot `s` holds the block. Each
+endpoint has its blocks in order of use. A use renews a chain from its last block to its first, so
+a block is always younger than all that hang from it: the oldest is a leaf, and taking the oldest
+away never cuts a prefix. From that follows that the holders of a chain only get fewer along it,
+and `match` may search by halves instead of asking key by key.
+"""
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import NamedTuple, TypeAlias
+
+DEFAULT_MAX_BLOCKS = 1_000_000
+
+Used: TypeAlias = dict[int, None]
+"""Keys in order of use, the longest unused first."""
+
+
+class Run(NamedTuple):
+    """The endpoints in bit mask `holders` hold exactly the first `blocks` blocks of a chain."""
+
+    holders: int
+    blocks: int
+
+
+class PrefixIndex:
+    """Blocks by endpoint slot. Bounded for each endpoint, and by `max_blocks` for all together.
+
+    A block held by two endpoints counts twice. Slots are small and may be used again after
+    `clear`; hundreds are fine, for masks are Python integers.
+    """
+
+    def __init__(self, max_blocks: int = DEFAULT_MAX_BLOCKS) -> None:
+        self.max_blocks = max_blocks
+        self._holders: dict[int, int] = {}
+        self._used: dict[int, Used] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        """Blocks held, counted once for each endpoint that holds them."""
+        return self._count
+
+    @property
+    def slots(self) -> tuple[int, ...]:
+        """The slots that hold at least one block."""
+        return tuple(self._used)
+
+    def held(self, slot: int) -> int:
+        """Blocks of one endpoint."""
+        return len(self._used.get(slot, ()))
+
+    def match(self, keys: Sequence[int]) -> list[Run]:
+        """Who holds how much of the chain `keys`: disjoint masks, shortest prefix first.
+
+        Endpoints that hold nothing of it are in no run.
+        """
+        holders, end = self._holders, len(keys)
+        runs: list[Run] = []
+        at, mask = 0, holders.get(keys[0], 0) if keys else 0
+        while mask:
+            following = self._last_held_by(mask, keys, at) + 1
+            rest = holders.get(keys[following], 0) if following < end else 0
+            runs.append(Run(mask & ~rest, following))
+            at, mask = following, rest
+        return runs
+
+    def _last_held_by(self, mask: int, keys: Sequence[int], low: int) -> int:
+        """The last position whose holders are still all of `mask`; those of `low` are."""
+        holders = self._holders
+        high = len(keys) - 1
+        while low < high:
+            middle = (low + high + 1) // 2
+            if holders.get(keys[middle], 0) & mask == mask:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def insert(self, slot: int, keys: Sequence[int], capacity: int) -> None:
+        """The endpoint in `slot` computes the chain `keys`; it has room for `capacity` blocks.
+
+        Of a chain longer than the room the beginning is kept. What no longer fits goes, the longest
+        unused first.
+        """
+        room = min(capacity, self.max_blocks)
+        if room < 1 or not keys:
+            return
+        used = self._used.get(slot)
+        if used is None:
+            used = self._used[slot] = {}
+        before = len(used)
+        self._renew(used, 1 << slot, keys[:room])
+        self._count += len(used) - before
+        self._drop_oldest(slot, len(used) - room)
+        self._shrink()
+
+    def _renew(self, used: Used, bit: int, keys: Sequence[int]) -> None:
+        holders = self._holders
+        for key in reversed(keys):
+            mask = holders.get(key, 0)
+            if mask & bit:
+                del used[key]
+            else:
+                holders[key] = mask | bit
+            used[key] = None
+
+    def clear(self, slot: int) -> None:
+        """Forget one endpoint: costs its own blocks, not the index."""
+        self._drop_oldest(slot, self.held(slot))
+
+    def _shrink(self) -> None:
+        """Over the bound for all, the endpoint that holds most gives up its oldest."""
+        while self._count > self.max_blocks:
+            fullest = max(self._used, key=lambda slot: len(self._used[slot]))
+            excess = self._count - self.max_blocks
+            self._drop_oldest(fullest, min(excess, max(self.held(fullest) // 2, 1)))
+
+    def _drop_oldest(self, slot: int, blocks: int) -> None:
+        if blocks <= 0:
+            return
+        used, holders, keep = self._used[slot], self._holders, ~(1 << slot)
+        # One walk for all: the front of a dict is dear to reach after many removals. An
+        # OrderedDict would do it key by key, for 75 MB more at a million blocks.
+        for key in list(islice(used, blocks)):
+            del used[key]
+            if rest := holders[key] & keep:
+                holders[key] = rest
+            else:
+                del holders[key]
+        self._count -= blocks
+        if not used:
+            del self._used[slot]

@@ -1,0 +1,56 @@
+"""Block keys: one 64-bit number for each full block of a prompt, naming all that leads up to it.
+
+Key `i` is xxh3-64 of block `i`, seeded with key `i - 1`; the chain starts from `chain_seed`. So two
+prompts share key `i` exactly when they share their first `i + 1` blocks, model, adapter and salt.
+
+Only full blocks have a key, as in the engines: a partial block is never found in their caches.
+"""
+
+from array import array
+from collections.abc import Sequence
+from typing import Final
+
+from xxhash import xxh3_64_intdigest
+
+from epp.domain.request import Prompt
+
+BYTES_PER_TOKEN: Final = 4
+"""Both the width of a packed token id and the estimate of a token's text."""
+
+
+def chain_seed(model: str, cache_salt: str = "", adapter: str = "") -> int:
+    """The start of a chain: prompts of unlike model, adapter or salt never share a block."""
+    parts = [part.encode() for part in (model, adapter, cache_salt)]
+    lengths = b":".join(b"%d" % len(part) for part in parts)
+    return xxh3_64_intdigest(b"\0".join([lengths, *parts]))
+
+
+def block_keys(
+    prompt: Prompt, block_tokens: int, seed: int, max_tokens: int | None = None
+) -> list[int]:
+    """Keys of the full blocks within the first `max_tokens` of `prompt`, in order.
+
+    Token ids count exactly; text counts four bytes to a token. Raises OverflowError for a token id
+    outside 0..2**32-1.
+    """
+    packed = _packed(prompt)
+    size = block_tokens * BYTES_PER_TOKEN
+    limit = len(packed) if max_tokens is None else min(len(packed), max_tokens * BYTES_PER_TOKEN)
+    keys: list[int] = []
+    add, key = keys.append, seed
+    # Slicing and one call a block: 0.15 us a block of 16 tokens, 1.0 ms for 100,000 tokens.
+    for start in range(0, limit - size + 1, size):
+        key = xxh3_64_intdigest(packed[start : start + size], key)
+        add(key)
+    return keys
+
+
+def _packed(prompt: Prompt) -> bytes:
+    return prompt.text if prompt.token_ids is None else pack(prompt.token_ids)
+
+
+def pack(token_ids: Sequence[int]) -> bytes:
+    """Token ids as native 32-bit words: 0.7 ms for 100,000 of them in a list."""
+    if isinstance(token_ids, array) and token_ids.itemsize == BYTES_PER_TOKEN:
+        return token_ids.tobytes()
+    return array("I", token_ids).tobytes()
