@@ -1,12 +1,28 @@
-"""What every plugin's parameters share."""
+"""What a user wrote, as typed values: the model that plugin parameters and the schema share."""
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 
 class PluginParams(BaseModel):
-    """Parameters of a plugin: camelCase in the file, unknown names refused, never changed."""
+    """Parameters of a plugin: nest a subclass named `Params` in the plugin's class.
+
+        class QueueScorer:
+            type = "queue-scorer"
+            class Params(PluginParams):
+                full_at: int = Field(default=8, ge=1)
+
+    Fields are snake_case in Python and camelCase in a configuration (`fullAt`). Unknown keys and
+    values of another type are refused (`"8"` is no number). Values are frozen. Every field that has
+    a default may be left out.
+    """
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        allow_inf_nan=False,
     )
