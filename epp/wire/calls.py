@@ -46,11 +46,12 @@ class Cancellation(enum.Enum):
     CONNECTION_LOST = "connection lost"
     DEADLINE = "deadline exceeded"
     LIMIT = "a limit of the server"
+    FAULT = "an error the handler raised"
     STOPPED = "the server stopped"
 
 
 class CallError(Exception):
-    """A handler's way to end its call with a status other than OK; the shell turns it into `end`."""
+    """How a handler ends its call with a status other than OK; the shell turns it into `end`."""
 
     def __init__(self, status: Status, message: str = "") -> None:
         super().__init__(message)

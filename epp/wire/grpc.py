@@ -1,0 +1,462 @@
+"""gRPC over one HTTP/2 connection, server side: heads become calls, data becomes messages.
+
+`Router.accept` is what a `http2.Connection` asks for each request; it checks the head, finds the
+method and opens a `ServerCall`, which cuts DATA into messages, speaks the method's `Call` and turns
+its answers into frames. What a method sees is in `calls`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from struct import Struct
+from typing import TYPE_CHECKING, Final
+
+from epp.wire.calls import CallError, Cancellation, Status
+from epp.wire.headers import encoded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from epp.wire.calls import Handler, Metadata, Methods
+    from epp.wire.headers import Fields, Head
+    from epp.wire.http2 import Connection, Stream
+
+_PREFIX = Struct(">BI")
+_PREFIX_SIZE: Final = 5
+_MAX_STATUS_MESSAGE: Final = 4_096
+
+_CONTENT_TYPE = re.compile(rb"application/grpc(?:[+;].*)?", re.DOTALL)
+_TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
+_SECONDS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+_METADATA_NAME = re.compile(r"[0-9a-z_.\-]+")
+_METADATA_VALUE = re.compile(r"[\x20-\x7e]*")
+
+_ANSWER_FIELDS: Final = ((b":status", b"200"), (b"content-type", b"application/grpc"))
+# Answers that are always the same are encoded once: 0.1 us instead of 5 for each block.
+_ANSWER: Final = encoded(_ANSWER_FIELDS)
+_OK: Final = encoded(((b"grpc-status", b"0"),))
+_ACCEPTED: Final = ((b"grpc-accept-encoding", b"identity"),)
+
+
+class _Refusal(Exception):
+    """A head that opens no call: an HTTP status of its own, or a gRPC status."""
+
+    def __init__(
+        self, message: str, *, http: int = 200, status: Status = Status.OK, fields: Fields = ()
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.http = http
+        self.status = status
+        self.fields = fields
+
+
+class _Reading:
+    """What a head says to gRPC; kept with the head, so a repeated block is read once."""
+
+    __slots__ = ("metadata", "path", "refusal", "timeout")
+
+    def __init__(self, head: Head) -> None:
+        self.path = head.path.decode("utf-8")
+        self.metadata: Metadata = ()
+        self.timeout: float | None = None
+        self.refusal: _Refusal | None = None
+        try:
+            _check_head(head)
+            self.timeout = _timeout_in(head.fields)
+            self.metadata = _metadata_in(head.fields)
+        except _Refusal as refusal:
+            self.refusal = refusal
+
+
+def _check_head(head: Head) -> None:
+    fields = dict(head.fields)
+    if not _CONTENT_TYPE.fullmatch(fields.get(b"content-type", b"")):
+        raise _Refusal("this port speaks gRPC: content-type application/grpc\n", http=415)
+    if head.method != b"POST":
+        raise _Refusal("gRPC calls are POST requests\n", http=405)
+    encoding = fields.get(b"grpc-encoding", b"identity")
+    if encoding != b"identity":
+        raise _Refusal(
+            "message encoding is not supported, send identity",
+            status=Status.UNIMPLEMENTED,
+            fields=_ACCEPTED,
+        )
+
+
+def _timeout_in(fields: Fields) -> float | None:
+    for name, value in fields:
+        if name == b"grpc-timeout":
+            match = _TIMEOUT.fullmatch(value)
+            if match is None:
+                raise _Refusal(
+                    "grpc-timeout must be one to eight digits and one of HMSmun",
+                    status=Status.INTERNAL,
+                )
+            return int(match[1]) * _SECONDS[match[2]]
+    return None
+
+
+def _metadata_in(fields: Fields) -> Metadata:
+    pairs: list[tuple[str, str | bytes]] = []
+    for name, value in fields:
+        if name.startswith(b"grpc-") or name in (b"content-type", b"te"):
+            continue
+        key = name.decode("ascii")
+        if key.endswith("-bin"):
+            pairs += [(key, _binary(key, piece)) for piece in value.split(b",")]
+        else:
+            pairs.append((key, value.decode("utf-8")))
+    return tuple(pairs)
+
+
+def _binary(name: str, text: bytes) -> bytes:
+    """One base64 value, padded or not."""
+    text = text.strip(b" ")
+    try:
+        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    except binascii.Error:
+        raise _Refusal(f"metadata {name} is not base64", status=Status.INTERNAL) from None
+
+
+class Router:
+    """Finds the method of each request and opens its call.
+
+    `on_fault` hears every exception of a handler that is not a CallError: the call ends with
+    UNKNOWN, its neighbours go on.
+    """
+
+    def __init__(self, methods: Methods, on_fault: Callable[[Exception], None]) -> None:
+        self._methods = dict(methods)
+        self._on_fault = on_fault
+
+    def accept(self, connection: Connection, stream: Stream, head: Head) -> ServerCall:
+        """What `http2.Connection` calls for a new request."""
+        reading = head.reading
+        if not isinstance(reading, _Reading):
+            reading = head.reading = _Reading(head)
+        call = ServerCall(connection, stream, reading, self._on_fault)
+        if reading.refusal is not None:
+            call.refuse(reading.refusal)
+            return call
+        method = self._methods.get(reading.path)
+        if method is None:
+            call.end(Status.UNIMPLEMENTED, f"unknown method {reading.path}")
+            return call
+        call.guard(lambda: call.begin(method.open(call)))
+        return call
+
+
+class ServerCall:
+    """One call: a `calls.Call` for its handler and a `http2.Receiver` for its stream."""
+
+    __slots__ = (
+        "_connection",
+        "_cut_prefix",
+        "_handler",
+        "_manual",
+        "_missing",
+        "_missing_then",
+        "_on_fault",
+        "_over",
+        "_pieces",
+        "_since",
+        "_stream",
+        "deadline",
+        "metadata",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        stream: Stream,
+        reading: _Reading,
+        on_fault: Callable[[Exception], None],
+    ) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._on_fault = on_fault
+        self._handler: Handler | None = None
+        self._over = False
+        self._manual = False
+        self._cut_prefix = b""
+        self._pieces: list[bytes] = []
+        self._missing = 0
+        self._missing_then = 0
+        self._since = 0.0
+        self.metadata = reading.metadata
+        timeout = reading.timeout
+        self.deadline = None if timeout is None else connection.now + timeout
+
+    def begin(self, handler: Handler) -> None:
+        self._handler = handler
+
+    def refuse(self, refusal: _Refusal) -> None:
+        """Answer a head that opens no call."""
+        if refusal.http == 200:
+            self._finish(refusal.status, refusal.message, (), refusal.fields)
+            return
+        self._over = True
+        self._connection.counters.calls_failed += 1
+        text = (b"content-type", b"text/plain")
+        self._connection.respond(self._stream, encoded(((b":status", b"%d" % refusal.http), text)))
+        self._connection.send(self._stream, b"", refusal.message.encode())
+        self._connection.finish(self._stream, b"")
+
+    # ---- calls.Call
+
+    @property
+    def peer(self) -> str:
+        return self._connection.peer
+
+    @property
+    def writable(self) -> bool:
+        return not self._over and not self._stream.full
+
+    def send(self, message: bytes) -> None:
+        if self._over:
+            return
+        connection, stream = self._connection, self._stream
+        if not stream.answered:
+            connection.respond(stream, _ANSWER)
+        connection.send(stream, _PREFIX.pack(0, len(message)), message)
+
+    def end(self, status: int = 0, message: str = "", trailing: Metadata = ()) -> None:
+        self._finish(status, message, trailing, ())
+
+    def consume_manually(self) -> None:
+        self._manual = True
+
+    def consumed(self, size: int) -> None:
+        if self._manual:
+            self._connection.consumed(self._stream, size)
+
+    def _finish(self, status: int, message: str, trailing: Metadata, extra: Fields) -> None:
+        if self._over:
+            return
+        block = _OK if not (status or message or trailing) else _trailers(status, message, trailing)
+        self._over = True
+        self._drop_partial()
+        counters = self._connection.counters
+        if status:
+            counters.calls_failed += 1
+        else:
+            counters.calls_ok += 1
+        if not self._stream.answered:
+            block = _ANSWER + block
+        self._connection.finish(self._stream, block + encoded(extra) if extra else block)
+
+    # ---- http2.Receiver
+
+    def data(self, buffer: bytes, start: int, end: int) -> None:
+        if self._over:
+            return
+        if self._cut_prefix:
+            buffer = self._cut_prefix + buffer[start:end]
+            start, end = 0, len(buffer)
+            self._cut_prefix = b""
+        if self._pieces:
+            start = self._continue(buffer, start, end)
+        while end - start >= _PREFIX_SIZE and not self._over:
+            flag, size = _PREFIX.unpack_from(buffer, start)
+            if flag or size > self._connection.limits.max_message_size:
+                self._refuse_message(flag, size)
+                return
+            start += _PREFIX_SIZE
+            if start + size > end:
+                self._keep(buffer[start:end], size)
+                return
+            self._deliver(buffer[start : start + size])
+            start += size
+        if start < end and not self._over:
+            self._cut_prefix = buffer[start:end]
+            self._since = self._connection.now
+
+    def half_closed(self) -> None:
+        if self._over:
+            return
+        if self._pieces or self._cut_prefix:
+            self._abort(Status.INTERNAL, "the request ended inside a message", Cancellation.RESET)
+        elif self._handler is not None:
+            self.guard(self._handler.half_closed)
+
+    def reset(self, by_peer: bool) -> None:
+        self._cancel(Cancellation.RESET if by_peer else Cancellation.LIMIT)
+
+    def lost(self) -> None:
+        self._cancel(Cancellation.CONNECTION_LOST)
+
+    def resumed(self) -> None:
+        if not self._over and self._handler is not None:
+            self.guard(self._handler.resumed)
+
+    def tick(self, now: float) -> None:
+        if self._over:
+            return
+        if self.deadline is not None and now >= self.deadline:
+            self._connection.counters.deadlines += 1
+            self._abort(Status.DEADLINE_EXCEEDED, "deadline exceeded", Cancellation.DEADLINE)
+        elif self._pieces or self._cut_prefix:
+            self._check_progress(now)
+
+    def stopping(self) -> None:
+        if self._over:
+            return
+        if self._handler is not None:
+            self.guard(self._handler.stopping)
+        self._abort(Status.UNAVAILABLE, "the server is stopping", Cancellation.STOPPED)
+
+    # ---- messages
+
+    def _deliver(self, message: bytes) -> None:
+        self._connection.counters.messages_in += 1
+        if self._manual:
+            self._connection.hold(self._stream, len(message))
+        handler = self._handler
+        if handler is None:
+            return
+        try:
+            handler.message(message)
+        except CallError as error:
+            self.end(error.status, error.message)
+        except Exception as error:  # noqa: BLE001 - one call's fault is not its neighbours'
+            self._fault(error)
+
+    def _keep(self, piece: bytes, size: int) -> None:
+        """Begin to assemble a message of `size` bytes."""
+        self._pieces = [piece]
+        self._missing = size - len(piece)
+        self._since = self._connection.now
+        self._assemble(len(piece))
+
+    def _continue(self, buffer: bytes, start: int, end: int) -> int:
+        """Take what belongs to the message begun; returns where the next one starts."""
+        stop = min(end, start + self._missing)
+        self._pieces.append(buffer[start:stop])
+        self._missing -= stop - start
+        if self._missing:
+            self._assemble(stop - start)
+            return end
+        self._connection.assembling += stop - start
+        message = b"".join(self._pieces)
+        self._drop_partial()
+        self._deliver(message)
+        return stop
+
+    def _assemble(self, size: int) -> None:
+        connection = self._connection
+        connection.assembling += size
+        if connection.assembling > connection.limits.max_assembling:
+            connection.counters.messages_too_large += 1
+            self._abort(
+                Status.RESOURCE_EXHAUSTED, "too many unfinished messages", Cancellation.LIMIT
+            )
+
+    def _drop_partial(self) -> None:
+        if self._pieces:
+            self._connection.assembling -= sum(map(len, self._pieces))
+            self._pieces = []
+        self._cut_prefix = b""
+
+    def _refuse_message(self, flag: int, size: int) -> None:
+        most = self._connection.limits.max_message_size
+        if flag == 1:
+            self._abort(
+                Status.UNIMPLEMENTED,
+                "compressed messages are not supported",
+                Cancellation.LIMIT,
+                _ACCEPTED,
+            )
+        elif flag:
+            self._abort(Status.INTERNAL, "unknown message flag", Cancellation.LIMIT)
+        else:
+            self._connection.counters.messages_too_large += 1
+            self._abort(
+                Status.RESOURCE_EXHAUSTED,
+                f"message of {size} bytes, at most {most}",
+                Cancellation.LIMIT,
+            )
+
+    def _check_progress(self, now: float) -> None:
+        if self._missing != self._missing_then:
+            self._missing_then = self._missing
+            self._since = now
+        limit = self._connection.limits.message_timeout
+        if 0 < limit <= now - self._since:
+            self._connection.counters.message_timeouts += 1
+            self._abort(Status.CANCELLED, "a message was begun and not ended", Cancellation.LIMIT)
+
+    # ---- the end
+
+    def guard(self, step: Callable[[], None]) -> None:
+        """Run a step of the handler's; what it raises ends this call and no other."""
+        try:
+            step()
+        except CallError as error:
+            self.end(error.status, error.message)
+        except Exception as error:  # noqa: BLE001 - one call's fault is not its neighbours'
+            self._fault(error)
+
+    def _fault(self, error: Exception) -> None:
+        self._connection.counters.handler_faults += 1
+        self._on_fault(error)
+        self._abort(Status.UNKNOWN, "internal error", Cancellation.FAULT)
+
+    def _abort(
+        self, status: Status, message: str, reason: Cancellation, fields: Fields = ()
+    ) -> None:
+        """End the call from here, and tell the handler."""
+        if not self._over:
+            self._finish(status, message, (), fields)
+            self._tell(reason)
+
+    def _cancel(self, reason: Cancellation) -> None:
+        if not self._over:
+            self._over = True
+            self._drop_partial()
+            self._connection.counters.calls_failed += 1
+            self._tell(reason)
+
+    def _tell(self, reason: Cancellation) -> None:
+        handler, self._handler = self._handler, None
+        if handler is None:
+            return
+        try:
+            handler.cancelled(reason)
+        except Exception as error:  # noqa: BLE001 - the call is over, its neighbours go on
+            self._connection.counters.handler_faults += 1
+            self._on_fault(error)
+
+
+def _trailers(status: int, message: str, trailing: Metadata) -> bytes:
+    fields = [(b"grpc-status", b"%d" % status)]
+    if message:
+        fields.append((b"grpc-message", percent_encoded(message[:_MAX_STATUS_MESSAGE])))
+    fields += [_metadata_field(name, value) for name, value in trailing]
+    return encoded(fields)
+
+
+def _metadata_field(name: str, value: str | bytes) -> tuple[bytes, bytes]:
+    if not _METADATA_NAME.fullmatch(name) or name.startswith("grpc-"):
+        raise ValueError(f"metadata name {name!r}: use lower case letters, digits, - _ .")
+    if name.endswith("-bin"):
+        if not isinstance(value, bytes):
+            raise ValueError(f"metadata {name} takes bytes")
+        return name.encode(), base64.b64encode(value).rstrip(b"=")
+    if not isinstance(value, str) or not _METADATA_VALUE.fullmatch(value):
+        raise ValueError(f"metadata {name} takes printable ASCII text")
+    return name.encode(), value.strip(" ").encode()
+
+
+def percent_encoded(text: str) -> bytes:
+    """A `grpc-message` value: UTF-8, everything but printable ASCII, and %, as %XX."""
+    raw = text.encode("utf-8", "replace")
+    value = b"".join(
+        b"%c" % byte if 0x20 <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte for byte in raw
+    )
+    # A field value may not begin or end with a space (RFC 9113 section 8.2.1).
+    if value[:1] == b" ":
+        value = b"%20" + value[1:]
+    return value[:-1] + b"%20" if value[-1:] == b" " else value

@@ -1,0 +1,339 @@
+"""The socket shell of our own wire: accepts connections, moves bytes, keeps the timers.
+
+One `Server` per process; it owns its sockets, one `Session` per connection and one timer for all
+of them. Everything a byte means is decided in `http2` and `grpc`. Runs on asyncio and on uvloop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from epp.wire.grpc import Router
+from epp.wire.http2 import Connection
+from epp.wire.limits import Counters, Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from epp.wire.calls import Methods
+
+_SWEEP_SECONDS: Final = 0.25
+_LINGER_SECONDS: Final = 2.0
+_SOCKET_BUFFER: Final = 1 << 20
+_ACCEPT_RETRY_SECONDS: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listening:
+    """How a server listens. `port` 0 lets the system choose."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    reuse_port: bool = False
+    backlog: int = 1_024
+    max_connections: int = 1_024
+
+
+class Session(asyncio.Protocol):
+    """Moves bytes between one transport and one `http2.Connection`."""
+
+    def __init__(self, server: Server, peer: str) -> None:
+        self._server = server
+        self._loop = server.loop
+        self._peer = peer
+        self._transport: asyncio.Transport | None = None
+        self._stalled_since: float | None = None
+        self._closing_since: float | None = None
+        self.connection: Connection = server.connect(self._wake, peer)
+
+    # ---- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=_SOCKET_BUFFER)
+        self._server.opened(self)
+        self.flush()
+
+    def data_received(self, data: bytes) -> None:
+        self.connection.receive(data, self._loop.time())
+        self.flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.connection.lost()
+        self._transport = None
+        self._server.closed(self)
+
+    def pause_writing(self) -> None:
+        """The peer does not read: queue no more for it, and take no more work from it."""
+        self._stalled_since = self._loop.time()
+        self.connection.pause()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._stalled_since = None
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+        self.connection.resume()
+
+    # ---- what the server asks
+
+    def flush(self) -> None:
+        """Write everything there is, in one piece."""
+        transport = self._transport
+        if transport is None:
+            return
+        if data := self.connection.take():
+            transport.write(data)
+        if self.connection.closing and self._closing_since is None:
+            self._closing_since = self._loop.time()
+            transport.close()
+
+    def tick(self, now: float) -> None:
+        self.connection.tick(now)
+        self.flush()
+        if self._overdue(self._stalled_since, now, self.connection.limits.stall_timeout):
+            self.connection.counters.stalls += 1
+            self.abort()
+        elif self._overdue(self._closing_since, now, _LINGER_SECONDS):
+            self.abort()
+
+    def drain(self) -> None:
+        self.connection.drain()
+        self.flush()
+
+    def stop(self) -> None:
+        self.connection.stop()
+        self.flush()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _wake(self) -> None:
+        self._loop.call_soon(self.flush)
+
+    @staticmethod
+    def _overdue(since: float | None, now: float, limit: float) -> bool:
+        return since is not None and 0 < limit <= now - since
+
+
+class Server:
+    """Serves gRPC methods on sockets.
+
+    `tls` is asked for the context of each new connection, so a reloaded certificate is used from
+    the next connection on and none is dropped; None serves in the clear. `on_fault` hears the
+    exceptions of handlers.
+    """
+
+    def __init__(
+        self,
+        methods: Methods,
+        on_fault: Callable[[Exception], None],
+        *,
+        limits: Limits | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.limits = limits or Limits()
+        self._router = Router(methods, on_fault)
+        self._tls = tls
+        self._past = Counters()
+        self._sessions: set[Session] = set()
+        self._listeners: list[socket.socket] = []
+        self._paths: list[Path] = []
+        self._accepting: list[asyncio.Task[None]] = []
+        self._greeting: set[asyncio.Task[None]] = set()
+        self._max_connections = Listening().max_connections
+        self._sweep: asyncio.TimerHandle | None = None
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    async def listen(self, how: Listening) -> int:
+        """Listen on TCP; returns the port. Raises OSError when the address cannot be had."""
+        listener = _tcp_listener(how)
+        self._serve(listener, how)
+        port: int = listener.getsockname()[1]
+        return port
+
+    async def listen_unix(self, path: Path, how: Listening | None = None) -> None:
+        """Listen on a Unix socket, replacing a socket file that a dead process left."""
+        how = how or Listening()
+        self._paths.append(path)
+        self._serve(_unix_listener(path, how.backlog), how)
+
+    @property
+    def counters(self) -> Counters:
+        """Counts of all connections, past and open."""
+        total = Counters()
+        total.add(self._past)
+        for session in self._sessions:
+            total.add(session.connection.counters)
+        return total
+
+    @property
+    def open_connections(self) -> int:
+        return len(self._sessions)
+
+    @property
+    def open_streams(self) -> int:
+        return sum(len(session.connection.streams) for session in self._sessions)
+
+    async def drain(self, deadline: float) -> None:
+        """Take no new connections or streams, wait for the open ones up to `deadline` (loop time).
+
+        At the deadline each open call hears `stopping`, then its connection closes.
+        """
+        await self._stop_accepting()
+        for session in list(self._sessions):
+            session.drain()
+        await self._wait_empty(deadline - self.loop.time())
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop at once: open calls hear `stopping`, connections close."""
+        await self._stop_accepting()
+        for session in list(self._sessions):
+            session.stop()
+        await self._wait_empty(_LINGER_SECONDS)
+        for session in list(self._sessions):
+            session.abort()
+        await self._wait_empty(_LINGER_SECONDS)
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+
+    # ---- sessions
+
+    def connect(self, wake: Callable[[], None], peer: str) -> Connection:
+        return Connection(
+            self._router.accept, now=self.loop.time(), limits=self.limits, wake=wake, peer=peer
+        )
+
+    def opened(self, session: Session) -> None:
+        self._sessions.add(session)
+        self._empty.clear()
+
+    def closed(self, session: Session) -> None:
+        if session in self._sessions:
+            self._sessions.remove(session)
+            self._past.add(session.connection.counters)
+        if not self._sessions:
+            self._empty.set()
+
+    async def _wait_empty(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self._empty.wait()
+
+    # ---- accepting
+
+    def _serve(self, listener: socket.socket, how: Listening) -> None:
+        listener.setblocking(False)
+        self._listeners.append(listener)
+        self._max_connections = how.max_connections
+        self._accepting.append(self.loop.create_task(self._accept_all(listener)))
+        if self._sweep is None:
+            self._sweep = self.loop.call_later(_SWEEP_SECONDS, self._tick)
+
+    async def _accept_all(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                accepted, address = await self.loop.sock_accept(listener)
+            except OSError:
+                # Out of descriptors, or the client left while it waited: try again a bit later.
+                await asyncio.sleep(_ACCEPT_RETRY_SECONDS)
+                continue
+            if len(self._sessions) + len(self._greeting) >= self._max_connections:
+                self._past.connections_refused += 1
+                accepted.close()
+                continue
+            task = self.loop.create_task(self._greet(accepted, address))
+            self._greeting.add(task)
+            task.add_done_callback(self._greeting.discard)
+
+    async def _greet(self, accepted: socket.socket, address: object) -> None:
+        """Set a connection up, with the TLS context of this moment."""
+        peer = _peer_name(accepted, address)
+        try:
+            if accepted.family != socket.AF_UNIX:
+                accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            context = self._context()
+            await self.loop.connect_accepted_socket(
+                lambda: Session(self, peer),
+                accepted,
+                ssl=context,
+                ssl_handshake_timeout=self._handshake_timeout(context),
+            )
+        except (OSError, ssl.SSLError, asyncio.CancelledError):
+            self._past.handshake_timeouts += 1
+            accepted.close()
+
+    def _context(self) -> ssl.SSLContext | None:
+        if self._tls is None:
+            return None
+        context = self._tls()
+        context.set_alpn_protocols(["h2"])
+        return context
+
+    def _handshake_timeout(self, context: ssl.SSLContext | None) -> float | None:
+        return None if context is None else self.limits.handshake_timeout or None
+
+    async def _stop_accepting(self) -> None:
+        tasks = [*self._accepting, *self._greeting]
+        self._accepting = []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = []
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+        self._paths = []
+
+    def _tick(self) -> None:
+        self._sweep = self.loop.call_later(_SWEEP_SECONDS, self._tick)
+        now = self.loop.time()
+        for session in list(self._sessions):
+            session.tick(now)
+
+
+def _tcp_listener(how: Listening) -> socket.socket:
+    wide = ":" in how.host
+    return socket.create_server(
+        (how.host, how.port),
+        family=socket.AF_INET6 if wide else socket.AF_INET,
+        backlog=how.backlog,
+        reuse_port=how.reuse_port,
+        dualstack_ipv6=how.host == "::" and socket.has_dualstack_ipv6(),
+    )
+
+
+def _unix_listener(path: Path, backlog: int) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.unlink(missing_ok=True)
+        listener.bind(str(path))
+        listener.listen(backlog)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _peer_name(accepted: socket.socket, address: object) -> str:
+    """The peer as gRPC names it."""
+    if accepted.family == socket.AF_UNIX or not isinstance(address, tuple):
+        return "unix:"
+    host, port = address[0], address[1]
+    if accepted.family == socket.AF_INET6:
+        return f"ipv6:[{host}]:{port}"
+    return f"ipv4:{host}:{port}"
