@@ -1,0 +1,198 @@
+"""Logs: one line of JSON for each event worth a line, none for each request.
+
+Levels follow Go's verbosity: 0 and 1 warnings, 2 and 3 (the default is 2) also what was refused and
+what changed, 4 and more everything. A prompt never comes near a log line.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal, TextIO, TypeAlias
+
+import structlog
+from structlog.typing import FilteringBoundLogger, Processor
+
+from epp.domain.clock import Clock
+from epp.domain.request import Request
+from epp.errors import InternalFault, Refused
+
+Encoder: TypeAlias = Literal["json", "console"]
+Later: TypeAlias = Callable[[float, Callable[[], None]], object]
+"""`asyncio.AbstractEventLoop.call_later`, or something like it."""
+
+LONGEST_MESSAGE: Final = 300
+
+
+def level_of(verbosity: int) -> int:
+    """The standard level for a Go verbosity."""
+    if verbosity >= 4:
+        return logging.DEBUG
+    return logging.INFO if verbosity >= 2 else logging.WARNING
+
+
+def build_log(
+    stream: TextIO, *, encoder: Encoder = "json", verbosity: int = 2
+) -> FilteringBoundLogger:
+    """A logger that writes lines to `stream`. It is handed to whoever logs; nothing is global."""
+    logger: FilteringBoundLogger = structlog.wrap_logger(
+        structlog.WriteLogger(stream),
+        processors=processors(encoder, colors=stream.isatty()),
+        wrapper_class=structlog.make_filtering_bound_logger(level_of(verbosity)),
+        cache_logger_on_first_use=True,
+    )
+    return logger
+
+
+def processors(encoder: Encoder, *, colors: bool = False) -> list[Processor]:
+    """What an event goes through; times are UTC in ISO 8601."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    if encoder == "console":
+        return [*shared[:-1], structlog.dev.ConsoleRenderer(colors=colors)]
+    return [*shared, structlog.processors.JSONRenderer()]
+
+
+class LibraryLogs(logging.Handler):
+    """Puts what libraries log through the standard module into ours."""
+
+    def __init__(self, log: FilteringBoundLogger, verbosity: int = 2) -> None:
+        # A library's information lines are detail to us.
+        super().__init__(logging.DEBUG if verbosity >= 4 else logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        told = {"logger": record.name}
+        self._log.log(record.levelno, record.getMessage(), exc_info=record.exc_info, **told)
+
+    def install(self) -> None:
+        """Receive what every library logs; called by the composition root alone."""
+        root = logging.getLogger()
+        root.addHandler(self)
+        root.setLevel(self.level)
+
+    def remove(self) -> None:
+        logging.getLogger().removeHandler(self)
+
+
+@dataclass(slots=True)
+class Second:
+    """How many refusals of one reason came since `began`, and how many were not written."""
+
+    began: float
+    written: int = 0
+    unwritten: int = 0
+
+
+class RefusalLog:
+    """One line for each refusal, as long as they are few.
+
+    Of each reason the first `per_second` in a second are written; the rest are counted and said in
+    one line when the second is over, so that a flood of refusals cannot drown the log.
+    """
+
+    def __init__(
+        self,
+        log: FilteringBoundLogger,
+        *,
+        clock: Clock,
+        later: Later | None = None,
+        per_second: int = 5,
+    ) -> None:
+        self._log = log
+        self._clock = clock
+        self._later = later
+        self._per_second = per_second
+        self._seconds: dict[str, Second] = {}
+
+    def refused(self, request: Request | None, refusal: Refused, seconds: float) -> None:
+        """Note a refusal that came `seconds` after its request."""
+        name = refusal.reason or refusal.code
+        second = self._second(name)
+        if isinstance(refusal, InternalFault) or second.written < self._per_second:
+            second.written += 1
+            self._write(request, refusal, seconds)
+            return
+        second.unwritten += 1
+        if second.unwritten == 1 and self._later is not None:
+            self._later(1.0, self.flush)
+
+    def flush(self) -> None:
+        """Say how many were not written, of every reason whose second is over."""
+        now = self._clock()
+        for name, second in list(self._seconds.items()):
+            if now - second.began >= 1.0:
+                self._sum_up(name, second)
+                del self._seconds[name]
+
+    def close(self) -> None:
+        """Say the rest, whether its second is over or not."""
+        for name, second in self._seconds.items():
+            self._sum_up(name, second)
+        self._seconds.clear()
+
+    def _second(self, name: str) -> Second:
+        now = self._clock()
+        second = self._seconds.get(name)
+        if second is not None and now - second.began < 1.0:
+            return second
+        if second is not None:
+            self._sum_up(name, second)
+        second = self._seconds[name] = Second(now)
+        return second
+
+    def _sum_up(self, name: str, second: Second) -> None:
+        if second.unwritten:
+            self._log.info("more requests refused", reason=name, count=second.unwritten)
+
+    def _write(self, request: Request | None, refusal: Refused, seconds: float) -> None:
+        say = self._log.error if isinstance(refusal, InternalFault) else self._log.info
+        say(
+            "request refused",
+            status=refusal.status,
+            code=refusal.code,
+            reason=refusal.reason,
+            message=refusal.message[:LONGEST_MESSAGE],
+            seconds=round(seconds, 6),
+            **about(request),
+        )
+
+
+def about(request: Request | None) -> dict[str, object]:
+    """What a log line says of a request: names and numbers, nothing of its body."""
+    if request is None:
+        return {}
+    return {
+        "request_id": request.id,
+        "client_request_id": request.headers.get("x-request-id", "")[:LONGEST_MESSAGE],
+        "kind": request.kind,
+        "model": request.model[:LONGEST_MESSAGE],
+        "priority": request.priority,
+    }
+
+
+class ScrapeLog:
+    """One line when scraping an endpoint breaks and one when it heals."""
+
+    def __init__(self, log: FilteringBoundLogger) -> None:
+        self._log = log
+        self._broken: set[str] = set()
+
+    def broke(self, endpoint: str, problem: str) -> None:
+        """Scraping `endpoint` (its key) failed; only the first of a row is a line."""
+        if endpoint not in self._broken:
+            self._broken.add(endpoint)
+            self._log.warning("scrape broke", endpoint=endpoint, problem=problem[:LONGEST_MESSAGE])
+
+    def healed(self, endpoint: str) -> None:
+        """Scraping `endpoint` worked; a line only if it had been broken."""
+        if endpoint in self._broken:
+            self._broken.discard(endpoint)
+            self._log.info("scrape healed", endpoint=endpoint)
+
+    def gone(self, endpoint: str) -> None:
+        """`endpoint` left the pool: forget it."""
+        self._broken.discard(endpoint)
