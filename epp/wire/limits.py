@@ -111,7 +111,10 @@ class Counters:
     messages_too_large: int = 0
     queues_overrun: int = 0
     deadlines: int = 0
+    handshakes_failed: int = 0
+    """TLS handshakes that failed or took too long."""
     handshake_timeouts: int = 0
+    """Connections that sent no SETTINGS in time."""
     settings_timeouts: int = 0
     frame_timeouts: int = 0
     message_timeouts: int = 0

@@ -11,7 +11,7 @@ import contextlib
 import socket
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from epp.wire.grpc import Router
 from epp.wire.http2 import Connection
@@ -55,8 +55,8 @@ class Session(asyncio.Protocol):
     # ---- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are no subclass of asyncio.Transport, they only behave like one.
+        self._transport = transport = cast(asyncio.Transport, transport)
         transport.set_write_buffer_limits(high=_SOCKET_BUFFER)
         self._server.opened(self)
         self.flush()
@@ -263,18 +263,23 @@ class Server:
         """Set a connection up, with the TLS context of this moment."""
         peer = _peer_name(accepted, address)
         try:
+            context = self._context()
             if accepted.family != socket.AF_UNIX:
                 accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            context = self._context()
+        except (OSError, ssl.SSLError):
+            self._past.handshakes_failed += 1
+            accepted.close()
+            return
+        try:
+            # From here on the loop owns the socket, and closes it when the handshake fails.
             await self.loop.connect_accepted_socket(
                 lambda: Session(self, peer),
                 accepted,
                 ssl=context,
                 ssl_handshake_timeout=self._handshake_timeout(context),
             )
-        except (OSError, ssl.SSLError, asyncio.CancelledError):
-            self._past.handshake_timeouts += 1
-            accepted.close()
+        except OSError:
+            self._past.handshakes_failed += 1
 
     def _context(self) -> ssl.SSLContext | None:
         if self._tls is None:

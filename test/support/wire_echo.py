@@ -1,10 +1,10 @@
-"""Small gRPC methods to exercise a wire with: echo, count, bidi echo, and one that never answers."""
+"""Small gRPC methods to exercise a wire with: echo, repeat, one that fails, one that is silent."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from epp.wire.calls import Call, CallError, Cancellation, Handler, Methods, Status, UnaryMethod
+from epp.wire.calls import Call, CallError, Cancellation, Handler, Status, UnaryMethod
 
 
 @dataclass
@@ -99,7 +99,3 @@ def echo_methods() -> dict[str, Recorded | UnaryMethod]:
         "/echo.Echo/Repeat": Recorded(RepeatHandler),
         "/echo.Echo/Fail": Recorded(FailingHandler),
     }
-
-
-def methods() -> Methods:
-    return echo_methods()
