@@ -1,0 +1,79 @@
+"""vllmhttp-parser: vLLM's own token-level API beside the OpenAI paths it serves."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Final
+
+import msgspec
+
+from epp.domain.request import Head, ParsedBody, Prompt
+from epp.errors import BadRequest
+from epp.request.decode import decode
+from epp.request.openai import READERS as OPENAI_READERS
+from epp.request.output import Cap, first_cap
+from epp.request.prompts import token_ids
+from epp.request.route import Reader, read_by
+
+_ABSENT: Final = msgspec.Raw()
+
+
+class _Sampling(msgspec.Struct):
+    max_tokens: Cap = None
+
+
+class _Generate(msgspec.Struct):
+    model: str | None = None
+    stream: bool | None = None
+    cache_salt: str | None = None
+    token_ids: list[int] | None = None
+    sampling_params: _Sampling | None = None
+
+
+class _Tokenize(msgspec.Struct):
+    model: str | None = None
+    prompt: str | None = None
+    messages: msgspec.Raw = _ABSENT
+
+
+_GENERATE: Final = msgspec.json.Decoder(_Generate)
+_TOKENIZE: Final = msgspec.json.Decoder(_Tokenize)
+
+
+def read_generate(body: bytes) -> ParsedBody:
+    """Generate from token ids."""
+    asked = decode(_GENERATE, body)
+    ids = token_ids(asked.token_ids or [], "token_ids")
+    sampling = asked.sampling_params or _Sampling()
+    return ParsedBody(
+        kind="generate",
+        model=asked.model or "",
+        stream=bool(asked.stream),
+        prompts=(Prompt(token_ids=ids),),
+        max_output_tokens=first_cap(max_tokens=sampling.max_tokens),
+        cache_salt=asked.cache_salt or "",
+    )
+
+
+def read_tokenize(body: bytes) -> ParsedBody:
+    """Tokenizing runs nothing: no prompt. A client sends `prompt` or `messages`."""
+    asked = decode(_TOKENIZE, body)
+    if asked.prompt is None and not bytes(asked.messages):
+        raise BadRequest("prompt: missing; give prompt or messages")
+    return ParsedBody(kind="tokenize", model=asked.model or "")
+
+
+READERS: Final[Mapping[str, Reader]] = {
+    **OPENAI_READERS,
+    "inference/v1/generate": read_generate,
+    "tokenize": read_tokenize,
+}
+
+
+class VllmHttpParser:
+    """vllmhttp-parser: reads what vLLM's HTTP server takes; OpenAI paths as openai-parser does."""
+
+    type: ClassVar[str] = "vllmhttp-parser"
+    paths: ClassVar[tuple[str, ...]] = tuple(READERS)
+
+    def parse(self, head: Head, body: bytes) -> ParsedBody:
+        """The body as its path says. Raises `BadRequest`, `TooLarge`."""
+        return read_by(READERS, head, body)

@@ -1,0 +1,110 @@
+"""Headers and bytes become a `Request`: the parser chosen by path, the limits, the control headers.
+
+The order is that of cost: sizes, then path, then the one decode, then depth.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from epp.domain.path import Intake
+from epp.domain.request import Head, ParsedBody, Request
+from epp.errors import BadRequest, TooLarge
+from epp.points import Parser
+from epp.request import control
+from epp.request.limits import DEFAULT_LIMITS, Limits
+from epp.request.route import Routes, path_of
+from epp.request.structure import deeper_than
+
+PASSTHROUGH: Final = "passthrough"
+"""The kind of what is not read: no body, no parser, no model."""
+
+_UNREAD: Final = ParsedBody(kind=PASSTHROUGH)
+_WITHOUT_BODY: Final = frozenset({"GET", "HEAD"})
+
+_MODEL_NEEDED: Final = frozenset(
+    {
+        "chat",
+        "chat_render",
+        "completions",
+        "completions_render",
+        "conversations",
+        "count_tokens",
+        "embeddings",
+        "images",
+        "messages",
+        "responses",
+    }
+)
+
+
+class RequestReader:
+    """Reads whole requests. `parsers` in the order of the configuration."""
+
+    __slots__ = ("_limits", "_routes")
+
+    def __init__(self, parsers: Sequence[Parser], limits: Limits = DEFAULT_LIMITS) -> None:
+        self._routes = Routes(parsers)
+        self._limits = limits
+
+    def read(self, intake: Intake, request_id: str, now: float) -> Request:
+        """The request in `intake`, arrived at `now` (monotonic seconds), under our own id.
+
+        Raises `TooLarge` over a limit and `BadRequest` for what cannot be read.
+        """
+        self._check_sizes(intake)
+        parsed = self._parse(intake.head, intake.body)
+        headers = intake.head.headers
+        return Request(
+            id=request_id,
+            head=intake.head,
+            dialect=parsed.dialect,
+            kind=parsed.kind,
+            model=parsed.model,
+            target_model=self._target(parsed, intake.head),
+            stream=parsed.stream,
+            prompts=parsed.prompts,
+            prompt_tokens=sum(prompt.tokens for prompt in parsed.prompts),
+            max_output_tokens=parsed.max_output_tokens,
+            cache_salt=parsed.cache_salt,
+            objective=control.objective(headers, self._limits),
+            fairness_id=control.fairness_id(headers, self._limits),
+            subset=intake.subset,
+            body_size=len(intake.body),
+            arrived=now,
+        )
+
+    def _check_sizes(self, intake: Intake) -> None:
+        limits = self._limits
+        if intake.head.size > limits.header_bytes:
+            raise TooLarge(f"headers: more than {limits.header_bytes} bytes; send fewer")
+        if len(intake.body) > limits.body_bytes:
+            raise TooLarge(f"body: more than {limits.body_bytes} bytes; send less")
+
+    def _parse(self, head: Head, body: bytes) -> ParsedBody:
+        if not body or head.method in _WITHOUT_BODY:
+            return _UNREAD
+        path = path_of(head.headers)
+        parser = self._routes.parser(path)
+        if parser is None:
+            raise BadRequest("path: no parser reads it; use a path of the API that is served")
+        parsed = parser.parse(head, body)
+        self._check(parsed, body)
+        return parsed
+
+    def _check(self, parsed: ParsedBody, body: bytes) -> None:
+        if len(parsed.model) > self._limits.model_chars:
+            raise BadRequest(f"model: longer than {self._limits.model_chars} characters")
+        read_as_json = parsed.kind != PASSTHROUGH and body.lstrip()[:1] == b"{"
+        if read_as_json and deeper_than(body, self._limits.json_depth):
+            raise TooLarge(f"body: JSON nested deeper than {self._limits.json_depth}; flatten it")
+
+    def _target(self, parsed: ParsedBody, head: Head) -> str:
+        if parsed.kind == PASSTHROUGH:
+            return parsed.model
+        return control.model_rewrite(head.headers, self._limits) or parsed.model
+
+
+def check_model(request: Request) -> None:
+    """Raise `BadRequest` where a model is needed and neither body nor rewrite has named one."""
+    if not request.target_model and request.kind in _MODEL_NEEDED:
+        raise BadRequest("model: not found in request body; name the model to use")
