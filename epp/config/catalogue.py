@@ -50,7 +50,7 @@ class Catalogue:
     """Deprecated type name to the type that replaces it."""
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
     default_producers: Mapping[str, str] = field(default_factory=dict)
-    """Name of a column or fact to the type that is added when it is consumed and nobody makes it."""
+    """Name of a column or fact to the type that is added where it is consumed and not made."""
 
     @classmethod
     def of(
@@ -117,8 +117,8 @@ def points_of(plugin: PluginClass) -> tuple[str, ...]:
     return found if own is None or own in found else (*found, own)
 
 
-def malformed(plugin: PluginClass) -> str | None:
-    """What keeps a class from being a plugin, with the fix; None if nothing does."""
+def malformed(plugin: Any) -> str | None:
+    """What keeps an object from being a plugin's class, with the fix; None if nothing does."""
     if not isinstance(plugin, type):
         return "is not a class"
     name = getattr(plugin, "type", None)

@@ -8,7 +8,7 @@ refused. A null value counts as not written, as it does for the Go pickers.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 import yaml
 
@@ -23,7 +23,9 @@ Value: TypeAlias = Any
 """dict, list, str, int, float, bool or None."""
 
 _INT: Final = re.compile(r"[-+]?[0-9]{1,40}")
-_FLOAT: Final = re.compile(r"[-+]?(\.[0-9]{1,40}|[0-9]{1,40}(\.[0-9]{0,40})?)([eE][-+]?[0-9]{1,3})?")
+_FLOAT: Final = re.compile(
+    r"[-+]?(\.[0-9]{1,40}|[0-9]{1,40}(\.[0-9]{0,40})?)([eE][-+]?[0-9]{1,3})?"
+)
 _WORDS: Final = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -49,7 +51,7 @@ def read(text: str | bytes, origin: str) -> Document:
     try:
         value = reader.document(yaml.parse(decoded, Loader=_LOADER))
     except yaml.MarkedYAMLError as fault:
-        line = fault.problem_mark.line + 1 if fault.problem_mark else 1
+        line = fault.problem_mark.line + 1 if fault.problem_mark is not None else 1
         raise ConfigError([f"{origin}:{line}: is not YAML: {fault.problem}"]) from None
     except (yaml.YAMLError, UnicodeError) as fault:
         reason = str(fault).splitlines()[0][:200]
@@ -71,13 +73,22 @@ def _decode(text: str | bytes, origin: str) -> str:
     return decoded.replace("\t", " ") if decoded.lstrip().startswith("{") else decoded
 
 
+@dataclass(slots=True, frozen=True)
+class _Anchored:
+    """A value that aliases may repeat, with what repeating it costs."""
+
+    value: Value
+    nodes: int
+    height: int
+
+
 @dataclass(slots=True)
 class _Reader:
     """Builds values from parser events; one use."""
 
     origin: str
     lines: dict[Path, int] = field(default_factory=dict)
-    _anchors: dict[str, tuple[Value, int]] = field(default_factory=dict)
+    _anchors: dict[str, _Anchored] = field(default_factory=dict)
     _nodes: int = 0
 
     def document(self, events: Iterator[yaml.Event]) -> Value:
@@ -91,16 +102,16 @@ class _Reader:
         return value
 
     def _node(self, event: yaml.Event, events: Iterator[yaml.Event], path: Path) -> Value:
-        self.lines.setdefault(path, event.start_mark.line + 1)
+        self.lines.setdefault(path, _line(event))
         self._count(event, 1)
         if len(path) > MAX_DEPTH:
             self._refuse(event, f"is nested deeper than {MAX_DEPTH} levels")
         if isinstance(event, yaml.AliasEvent):
-            return self._alias(event)
+            return self._alias(event, len(path))
         before = self._nodes
         value = self._value(event, events, path)
         if anchor := getattr(event, "anchor", None):
-            self._anchors[anchor] = (value, self._nodes - before + 1)
+            self._anchors[anchor] = _Anchored(value, self._nodes - before + 1, _height(value))
         return value
 
     def _value(self, event: yaml.Event, events: Iterator[yaml.Event], path: Path) -> Value:
@@ -132,10 +143,9 @@ class _Reader:
     def _key(self, event: yaml.Event, path: Path) -> str:
         if not isinstance(event, yaml.ScalarEvent):
             self._refuse(event, "a key must be text", path)
-            raise AssertionError
         if event.value == "<<" and not event.style:
             self._refuse(event, "merge keys are not read; write the keys out", path)
-        self.lines[(*path, event.value)] = event.start_mark.line + 1
+        self.lines[(*path, event.value)] = _line(event)
         return str(event.value)
 
     def _sequence(self, events: Iterator[yaml.Event], path: Path) -> list[Value]:
@@ -146,21 +156,33 @@ class _Reader:
             found.append(self._node(event, events, (*path, len(found))))
         return found
 
-    def _alias(self, event: yaml.AliasEvent) -> Value:
-        if event.anchor not in self._anchors:
-            self._refuse(event, f"the alias *{event.anchor[:60]} is not defined above")
-        value, size = self._anchors[event.anchor]
-        self._count(event, size)
-        return value
+    def _alias(self, event: yaml.AliasEvent, depth: int) -> Value:
+        anchored = self._anchors.get(event.anchor or "")
+        if anchored is None:
+            self._refuse(event, f"the alias *{(event.anchor or '')[:60]} is not defined above")
+        if depth + anchored.height > MAX_DEPTH:
+            self._refuse(event, f"is nested deeper than {MAX_DEPTH} levels")
+        self._count(event, anchored.nodes)
+        return anchored.value
 
     def _count(self, event: yaml.Event, nodes: int) -> None:
         self._nodes += nodes
         if self._nodes > MAX_NODES:
             self._refuse(event, f"expands to more than {MAX_NODES} values")
 
-    def _refuse(self, event: yaml.Event, what: str, path: Path = ()) -> None:
-        line = event.start_mark.line + 1
-        raise ConfigError([Place(self.origin, {path: line}).says(path, what)])
+    def _refuse(self, event: yaml.Event, what: str, path: Path = ()) -> NoReturn:
+        raise ConfigError([Place(self.origin, {path: _line(event)}).says(path, what)])
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark is not None else 1
+
+
+def _height(value: Value) -> int:
+    """Levels of nesting below and with `value`."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return 1 + max(map(_height, value), default=0) if isinstance(value, list) else 1
 
 
 def _plain(text: str) -> Value:
