@@ -1,0 +1,196 @@
+"""The columns: numpy arrays with one place for each endpoint, those that may be picked first.
+
+So the view of a decision is a handful of slices, which cost nothing to take. Loads are written in
+place. Gauges are copied before a scrape is written to them if a view holds them, so that a view
+never sees half a scrape; in-flight columns stay shared.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import numpy as np
+
+from epp.datastore.doubt import doubted
+from epp.datastore.entry import NOWHERE, Entry
+from epp.datastore.sample import NO_LORA
+from epp.domain.endpoint import Endpoint
+from epp.domain.pool import Column, Floats, Ints, PoolView
+
+GAUGES: Final = (
+    "waiting",
+    "running",
+    "prefill_rate",
+    "kv_usage",
+    "max_running",
+    "kv_blocks",
+    "block_size",
+)
+TIMES: Final = ("started", "stale_at", "born")
+DRAINS: Final = ("level", "settled_at", "front_at")
+COUNTS: Final = ("slots", "inflight_requests", "inflight_tokens", "inflight_decoding")
+RESERVED: Final = frozenset({*GAUGES, *COUNTS, "age", "fresh", "warmth", "lora"})
+"""Names no custom column may take."""
+
+
+class Table:
+    """Rows are endpoints, in the order given to `arrange`; the first ones are the view."""
+
+    def __init__(self, slow_start: float) -> None:
+        self._slow_start = slow_start
+        self._entries: Sequence[Entry] = ()
+        self._shown: tuple[Endpoint, ...] = ()
+        # One column at least, so that there always is something to gather from.
+        self._gauges = np.zeros((len(GAUGES), 1))
+        self._times = np.zeros((len(TIMES), 1))
+        self._drains = np.zeros((len(DRAINS), 1))
+        self._counts = np.zeros((len(COUNTS), 1), dtype=np.int64)
+        self._lora = np.full(1, NO_LORA, dtype=object)
+        self._custom: dict[str, Floats] = {}
+        self._draining: set[Entry] = set()
+        self._all_warm_at = -math.inf
+        self._lent = False
+        self._columns: dict[str, Column] = {}
+        self._slice()
+
+    # -- who stands where -------------------------------------------------------------------------
+
+    def arrange(self, shown: Sequence[Entry], hidden: Sequence[Entry]) -> None:
+        """Give every entry its row anew; those not named have none from here on."""
+        entries = [*shown, *hidden]
+        added = [entry for entry in entries if entry.row == NOWHERE]
+        self._gather([entry.row for entry in entries] or [0])
+        for entry in self._entries:
+            entry.row = NOWHERE
+        for row, entry in enumerate(entries):
+            entry.row = row
+        self._entries = entries
+        self._shown = tuple(entry.endpoint for entry in shown)
+        for entry in added:
+            self._counts[0, entry.row] = entry.slot
+            self._drains[:, entry.row] = 0.0, 0.0, math.inf
+            self._write_gauges(entry)
+            self.write_load(entry)
+        self._draining = {entry for entry in self._draining if entry.row != NOWHERE}
+        self.write_births()
+        self._slice()
+
+    def _gather(self, rows: list[int]) -> None:
+        # Rows of new entries (-1) gather whatever the last one holds and are written afterwards.
+        order = np.array(rows, dtype=np.intp)
+        self._gauges = self._gauges[:, order]
+        self._times = self._times[:, order]
+        self._drains = self._drains[:, order]
+        self._counts = self._counts[:, order]
+        self._lora = self._lora[order]
+        self._custom = {name: column[order] for name, column in self._custom.items()}
+
+    def _slice(self) -> None:
+        size = len(self._shown)
+        columns: dict[str, Column] = dict(zip(GAUGES, self._gauges[:, :size], strict=True))
+        columns.update(zip(COUNTS, self._counts[:, :size], strict=True))
+        columns.update((name, column[:size]) for name, column in self._custom.items())
+        columns["lora"] = self._lora[:size]
+        columns["warmth"] = np.ones(size)
+        self._columns = columns
+        self._lent = False
+
+    # -- what is known of each --------------------------------------------------------------------
+
+    def write_births(self) -> None:
+        """Bring up to date from when on each endpoint's slow start counts."""
+        births = [entry.born for entry in self._entries]
+        self._times[2, : len(births)] = births
+        self._all_warm_at = max(births, default=-math.inf) + self._slow_start
+
+    def write_load(self, entry: Entry) -> None:
+        """Bring the in-flight columns and the load of one endpoint up to date, in place."""
+        row = entry.row
+        if row == NOWHERE:
+            return
+        account, gauges, counts = entry.account, self._gauges, self._counts
+        gauges[0, row], gauges[1, row] = entry.load()
+        gauges[2, row] = account.rate.value
+        counts[1, row] = account.requests
+        counts[2, row] = account.tokens
+        counts[3, row] = account.decoding
+        if account.level or entry in self._draining:
+            self._write_drain(entry)
+
+    def _write_drain(self, entry: Entry) -> None:
+        account = entry.account
+        self._drains[:, entry.row] = account.level, account.settled_at, account.front_at
+        if account.level:
+            self._draining.add(entry)
+        else:
+            self._draining.discard(entry)
+
+    def write_due(self, entry: Entry) -> None:
+        """Bring up to date until when an endpoint's gauges are believed."""
+        if entry.row != NOWHERE:
+            self._times[1, entry.row] = entry.stale_at
+
+    def write_scrape(self, entry: Entry) -> None:
+        """Bring all that a scrape changes up to date; views lent before keep what they saw."""
+        if entry.row == NOWHERE:
+            return
+        self._add_columns(entry.sample.custom)
+        if self._lent:
+            self._renew()
+        self._write_gauges(entry)
+        self.write_load(entry)
+
+    def _add_columns(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name not in self._custom and name not in RESERVED:
+                self._custom[name] = np.full(self._lora.size, math.nan)
+                self._slice()
+
+    def _renew(self) -> None:
+        self._gauges = self._gauges.copy()
+        self._times = self._times.copy()
+        self._lora = self._lora.copy()
+        self._custom = {name: column.copy() for name, column in self._custom.items()}
+        self._slice()
+
+    def _write_gauges(self, entry: Entry) -> None:
+        row, sample = entry.row, entry.sample
+        self._times[0, row], self._times[1, row] = entry.started, entry.stale_at
+        self._gauges[3:, row] = (
+            sample.kv_usage,
+            sample.max_running,
+            sample.kv_blocks,
+            sample.block_size,
+        )
+        self._lora[row] = sample.lora
+        for name, column in self._custom.items():
+            column[row] = sample.custom.get(name, math.nan)
+
+    # -- what a decision sees ---------------------------------------------------------------------
+
+    def view(self, now: float) -> PoolView:
+        """The shown endpoints as of `now`."""
+        columns = self._columns.copy()
+        started, stale_at, born = self._times[:, : len(self._shown)]
+        columns["age"] = now - started
+        fresh = columns["fresh"] = stale_at >= now
+        if now < self._all_warm_at:
+            columns["warmth"] = np.clip((now - born) / self._slow_start, 0.0, 1.0)
+        if self._draining:
+            columns["inflight_tokens"] = self._undrained(now)
+        if not fresh.all():
+            columns.update(doubted(columns, fresh))
+        self._lent = True
+        return PoolView(self._shown, columns)
+
+    def _undrained(self, now: float) -> Ints:
+        for row in np.flatnonzero(self._drains[2] <= now).tolist():
+            if row < len(self._entries):
+                self._entries[row].account.settle(now)
+                self.write_load(self._entries[row])
+        level, settled_at, _ = self._drains[:, : len(self._shown)]
+        left = level - self._columns["prefill_rate"] * (now - settled_at)
+        # A millionth of a token is rounding, not work.
+        tokens = np.ceil(np.maximum(left, 0.0) - 1e-6).astype(np.int64)
+        total: Ints = self._columns["inflight_tokens"] + np.maximum(tokens, 0)
+        return total
