@@ -6,7 +6,8 @@ OpenTelemetry API comes with the picker, its SDK and exporter with the extra `ot
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Final
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, cast
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -19,6 +20,9 @@ from epp.domain.headers import REQUEST_ID, Headers
 from epp.domain.request import Key, Request
 from epp.domain.response import Ending
 from epp.errors import Refused
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
 
 SERVICE_NAME: Final = "gateway-api-inference-extension/epp"
 
@@ -114,19 +118,18 @@ def sdk_tracer(environment: Mapping[str, str]) -> Tracer | None:
 def _build(exporter: str, service: str) -> Tracer:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import (
-        BatchSpanProcessor,
-        ConsoleSpanExporter,
-        SpanExporter,
-    )
-
-    def made() -> SpanExporter:
-        if exporter == "console":
-            return ConsoleSpanExporter()
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-
-        return OTLPSpanExporter()
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     provider = TracerProvider(resource=Resource.create({"service.name": service}))
-    provider.add_span_processor(BatchSpanProcessor(made()))
+    provider.add_span_processor(BatchSpanProcessor(_exporter(exporter)))
     return provider.get_tracer("epp")
+
+
+def _exporter(name: str) -> "SpanExporter":
+    if name == "console":
+        from opentelemetry.sdk.trace.export import ConsoleSpanExporter
+
+        return ConsoleSpanExporter()
+    # By name, because a type checker without the extra `otel` cannot see this module.
+    module = import_module("opentelemetry.exporter.otlp.proto.grpc.trace_exporter")
+    return cast("SpanExporter", module.OTLPSpanExporter())
