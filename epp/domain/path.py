@@ -23,6 +23,8 @@ class Intake(msgspec.Struct, frozen=True):
     body: bytes
     subset: SubsetHint | None
     mode: ResponseMode
+    body_seen: bool = True
+    """False where the gateway does not show a body that is there: place it without reading it."""
 
 
 class Ticket(Protocol):
