@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from epp.wire.calls import Handler, Metadata, Methods
     from epp.wire.headers import Fields, Head
-    from epp.wire.http2 import Connection, Stream
+    from epp.wire.http2 import Connection, Receiver, Stream
 
 _PREFIX = Struct(">BI")
 _PREFIX_SIZE: Final = 5
@@ -132,14 +132,17 @@ class Router:
         self._methods = dict(methods)
         self._on_fault = on_fault
 
-    def accept(self, connection: Connection, stream: Stream, head: Head) -> ServerCall:
+    def accept(self, connection: Connection, stream: Stream, head: Head) -> Receiver:
         """What `http2.Connection` calls for a new request."""
         reading = head.reading
         if not isinstance(reading, _Reading):
             reading = head.reading = _Reading(head)
+        refusal = reading.refusal
+        if refusal is not None and refusal.http != 200:
+            return _PlainAnswer(connection, stream, refusal)
         call = ServerCall(connection, stream, reading, self._on_fault)
-        if reading.refusal is not None:
-            call.refuse(reading.refusal)
+        if refusal is not None:
+            call.refuse(refusal)
             return call
         method = self._methods.get(reading.path)
         if method is None:
@@ -195,15 +198,7 @@ class ServerCall:
 
     def refuse(self, refusal: _Refusal) -> None:
         """Answer a head that opens no call."""
-        if refusal.http == 200:
-            self._finish(refusal.status, refusal.message, (), refusal.fields)
-            return
-        self._over = True
-        self._connection.counters.calls_failed += 1
-        text = (b"content-type", b"text/plain")
-        self._connection.respond(self._stream, encoded(((b":status", b"%d" % refusal.http), text)))
-        self._connection.send(self._stream, b"", refusal.message.encode())
-        self._connection.finish(self._stream, b"")
+        self._finish(refusal.status, refusal.message, (), refusal.fields)
 
     # ---- calls.Call
 
@@ -428,6 +423,45 @@ class ServerCall:
         except Exception as error:  # noqa: BLE001 - the call is over, its neighbours go on
             self._connection.counters.handler_faults += 1
             self._on_fault(error)
+
+
+class _PlainAnswer:
+    """A short text for who does not speak gRPC, ended when the request has ended."""
+
+    __slots__ = ("_connection", "_since", "_stream")
+
+    def __init__(self, connection: Connection, stream: Stream, refusal: _Refusal) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._since = connection.now
+        connection.counters.calls_failed += 1
+        fields = ((b":status", b"%d" % refusal.http), (b"content-type", b"text/plain"))
+        connection.respond(stream, encoded(fields))
+        connection.send(stream, b"", refusal.message.encode())
+
+    def data(self, buffer: bytes, start: int, end: int) -> None:
+        pass
+
+    def half_closed(self) -> None:
+        self._connection.finish(self._stream, b"")
+
+    def reset(self, by_peer: bool) -> None:
+        pass
+
+    def lost(self) -> None:
+        pass
+
+    def resumed(self) -> None:
+        pass
+
+    def tick(self, now: float) -> None:
+        limit = self._connection.limits.message_timeout
+        if self._stream.local_open and 0 < limit <= now - self._since:
+            self._connection.counters.message_timeouts += 1
+            self._connection.finish(self._stream, b"")
+
+    def stopping(self) -> None:
+        pass
 
 
 def _trailers(status: int, message: str, trailing: Metadata) -> bytes:

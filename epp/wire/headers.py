@@ -1,8 +1,8 @@
 """Header blocks (RFC 7541, RFC 9113 section 8): bytes become checked heads, answers become bytes.
 
 Our dynamic table has size 0, so a block means the same each time it comes and may be remembered
-by its bytes: but only once the peer has acknowledged that size and emptied its own table, for its
-first blocks may still refer to entries. What we write is never indexed, so it has no state at all.
+by its bytes: but only once the peer has acknowledged that size, for its first blocks may still
+refer to entries. What we write is never indexed, so it has no state at all.
 """
 
 from __future__ import annotations
@@ -72,8 +72,14 @@ class HeaderReader:
         self._settled = False
 
     def acknowledged(self) -> None:
-        """The peer knows that our table has size 0: from here on it has to shrink its own."""
+        """The peer knows that our table has size 0: from here on every block stands alone.
+
+        RFC 9113 section 4.3.1 wants the next block to say so; clients that use no table at all
+        forget it, and lose nothing by it. One that still refers to its table gets its error.
+        """
         self._decoder.max_allowed_table_size = 0
+        self._decoder.header_table_size = 0
+        self._settled = True
 
     def request(self, block: bytes) -> Head:
         """Read a block that opens a request.
@@ -110,7 +116,6 @@ class HeaderReader:
             raise ConnectionFault(
                 ErrorCode.COMPRESSION_ERROR, "header block cannot be decoded"
             ) from None
-        self._settled = self._decoder.max_allowed_table_size == 0
         return tuple((bytes(name), bytes(value)) for name, value in decoded)
 
     def _remember(self, block: bytes, head: Head) -> None:

@@ -9,6 +9,7 @@ It serves gRPC: no push, no priorities, no CONNECT. Time comes in through `recei
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Final, Protocol
 
 from epp.wire import frames, headers
@@ -665,27 +666,31 @@ class Connection:
 
     def _on_trailers(self, block: bytes, flags: int, stream_id: int) -> None:
         stream = self.streams.get(stream_id)
-        if stream is None and stream_id not in self._gone:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "stream ids must rise")
+        if stream is None:
+            self._on_late_headers(block, stream_id)
+            return
         try:
             self._header_reader.trailers(block)
         except (headers.MalformedHeaders, headers.HeadersTooLarge) as error:
             self.counters.malformed_requests += 1
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, str(error)) from None
-        if stream is None:
-            self._on_late_trailers(stream_id)
-        elif not stream.remote_open:
+        if not stream.remote_open:
             raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED, "HEADERS after the end")
-        elif not flags & frames.END_STREAM:
+        if not flags & frames.END_STREAM:
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "trailers must end a stream")
-        else:
-            self._end_remote(stream)
+        self._end_remote(stream)
 
-    def _on_late_trailers(self, stream_id: int) -> None:
+    def _on_late_headers(self, block: bytes, stream_id: int) -> None:
+        """HEADERS on a stream that is over: fine while our reset is on its way."""
+        if stream_id not in self._gone:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "stream ids must rise")
         if self._gone[stream_id] != _RESET_HERE:
             raise ConnectionFault(ErrorCode.STREAM_CLOSED, "HEADERS on a closed stream")
         self.counters.unknown_in += 1
         self._meter(self._unknown, "frames on closed streams")
+        # Read for the sake of the table that later blocks may refer to.
+        with contextlib.suppress(headers.MalformedHeaders, headers.HeadersTooLarge):
+            self._header_reader.trailers(block)
 
     def _on_priority(self, data: bytes, start: int, end: int, flags: int, stream_id: int) -> None:
         if stream_id == 0:
@@ -748,8 +753,8 @@ class Connection:
                 self._settings_acknowledged = True
                 self._header_reader.acknowledged()
             return
-        self._apply(frames.settings_in(data, start, end))
         self._outbox.ready.append(frames.SETTINGS_ACK)
+        self._apply(frames.settings_in(data, start, end))
 
     def _apply(self, values: dict[int, int]) -> None:
         if values.get(Setting.ENABLE_PUSH, 0) > 1:
