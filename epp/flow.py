@@ -21,7 +21,7 @@ from epp.domain.pool import PoolView
 from epp.domain.request import Request
 from epp.errors import NoEndpoints, Refused
 from epp.points import FactProducer
-from epp.request.reader import RequestReader
+from epp.request.reader import RequestReader, check_model
 from epp.scheduling.policy import Policy
 from epp.scheduling.subset import in_subset
 from epp.ticket import Desk, PlacedTicket
@@ -93,6 +93,7 @@ class Flow:
             self._shed.check()
             request = plan.reader.read(intake, uuid.uuid4().hex, arrived)
             request = self._rewrite(request)
+            check_model(request)
             request = self._rank(request)
             visit = Visit(plan, request, intake)
             if waiting := gather(plan.policy, request):

@@ -6,14 +6,14 @@ see the response, and settles everything exactly once, however the request ends.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 from epp.datastore.ledger import Reservation
 from epp.datastore.store import Datastore
 from epp.domain.clock import Clock
 from epp.domain.decision import Decision
 from epp.domain.endpoint import Endpoint
-from epp.domain.headers import ENDPOINT_SHOWN, REASON_SHOWN, HeaderChanges
+from epp.domain.headers import ENDPOINT_SHOWN, REASON_SHOWN, SCORES, HeaderChanges
 from epp.domain.path import Intake, Json
 from epp.domain.pool import PoolView
 from epp.domain.request import Request
@@ -113,7 +113,8 @@ class PlacedTicket:
         self._reservation = self._desk.store.reserve(
             self._decision.endpoint,
             tokens=uncached_tokens(self._request, pool, self._decision.endpoint),
-            watch=self._intake.mode is not ResponseMode.FULL,
+            request_id=self._request.id,
+            drain=self._intake.mode is not ResponseMode.FULL or not self._request.stream,
         )
         try:
             for observer in self._policy.pick_observers:
@@ -130,7 +131,9 @@ class PlacedTicket:
     def metadata(self) -> Mapping[str, Json]:
         if not self._desk.shown.scores:
             return {}
-        return {"x-gateway-destination-endpoint-scores": self._decision.score_by_address()}
+        primary = self._decision.primary
+        scores = {e.address: t for e, t in zip(primary.picked, primary.totals, strict=False)}
+        return {SCORES: cast("dict[str, Json]", scores)}
 
     def response_started(self, head: ResponseHead) -> HeaderChanges:
         """Note the status, correct the ledger if another endpoint answered, ask plugins."""
