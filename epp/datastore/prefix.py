@@ -111,6 +111,10 @@ class PrefixIndex:
         """Forget one endpoint: costs its own blocks, not the index."""
         self._drop_oldest(slot, self.held(slot))
 
+    def on_removed(self, slot: int) -> None:
+        """The endpoint has gone; its slot may be given to another."""
+        self.clear(slot)
+
     def _shrink(self) -> None:
         """Over the bound for all, the endpoint that holds most gives up its oldest."""
         while self._count > self.max_blocks:

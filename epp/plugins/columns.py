@@ -1,0 +1,48 @@
+"""Names of the columns and facts through which plugins meet, and how a match is read.
+
+A producer writes its matches twice: under the plain name, which everybody reads by default, and
+under its own (`named`), for a reader that is told whose matches to take.
+"""
+
+from typing import Final
+
+import numpy as np
+
+from epp.domain.pool import Floats, Ints, PoolView
+from epp.domain.request import Request
+
+PREFIX_TOKENS: Final = "prefix_tokens"
+"""Prompt tokens each endpoint has cached, int, shape `(n,)`."""
+PREFIX_TOTAL: Final = "prefix_total"
+"""Prompt tokens that could be cached at all (those in full blocks), the same for every row."""
+
+
+def named(column: str, producer: str) -> str:
+    """The column's name for the matches of one producer; the plain one for an empty name."""
+    return f"{column}/{producer}" if producer else column
+
+
+def cached_tokens(request: Request, pool: PoolView, producer: str = "") -> Ints | None:
+    """Cached prompt tokens by endpoint, never more than the prompt has; None if nobody looked."""
+    cached = pool.get(named(PREFIX_TOKENS, producer))
+    return None if cached is None else np.minimum(cached, request.prompt_tokens)
+
+
+def uncached_tokens(request: Request, pool: PoolView, producer: str = "") -> Ints:
+    """Prompt tokens each endpoint would have to compute; all of them where nobody looked."""
+    cached = cached_tokens(request, pool, producer)
+    if cached is None:
+        return np.full(len(pool), request.prompt_tokens, dtype=np.int64)
+    return request.prompt_tokens - cached
+
+
+def matched_share(pool: PoolView, producer: str = "") -> Floats | None:
+    """Cached tokens over those that could be, 0..1; None if nobody looked.
+
+    A prompt without a full block can match nowhere: 0 everywhere.
+    """
+    cached = pool.get(named(PREFIX_TOKENS, producer))
+    total = pool.get(named(PREFIX_TOTAL, producer))
+    if cached is None or total is None:
+        return None
+    return np.minimum(cached / np.maximum(total, 1), 1.0)

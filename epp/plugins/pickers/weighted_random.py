@@ -1,0 +1,36 @@
+"""The picker by lot, weighted."""
+
+from typing import ClassVar, TypeAlias
+
+import numpy as np
+
+from epp.domain.pool import Ints, PoolView, Scores
+from epp.domain.request import Request
+from epp.plugins.pickers._choice import PickerParams, uniforms
+from epp.points import Tools
+
+
+class WeightedRandomPicker:
+    """weighted-random-picker: picks at random, with chances in proportion to the totals.
+
+    Formula: A-Res: the highest U**(1/total) wins, U evenly from (0, 1). A total of 0 comes after
+    all others; if all are 0 each has the same chance.
+    Parameters: maxNumOfEndpoints (how many to name, default 1).
+    Reads: totals.
+    Example:
+        - type: weighted-random-picker
+    """
+
+    type: ClassVar[str] = "weighted-random-picker"
+    Params: TypeAlias = PickerParams
+
+    def __init__(self, params: PickerParams, tools: Tools) -> None:
+        self._most = params.max_num_of_endpoints
+        self._random = tools.random
+
+    def pick(self, request: Request, pool: PoolView, totals: Scores) -> Ints:
+        # -log(1 - U) / total falls as U**(1/total) rises, and keeps apart what would underflow.
+        draws = -np.log1p(-uniforms(self._random, len(totals)))
+        weights = np.maximum(totals, 0.0)
+        waits = np.divide(draws, weights, out=np.full(len(totals), np.inf), where=weights > 0)
+        return np.lexsort((draws, waits))[: self._most]

@@ -1,0 +1,4 @@
+"""Plugins that see only the response.
+
+Open `served_verifier.py` first.
+"""

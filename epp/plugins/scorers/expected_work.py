@@ -1,0 +1,112 @@
+"""The default policy: one cost in tokens instead of a sum of ratios."""
+
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from epp.config.params import PluginParams
+from epp.domain.pool import Column, Floats, PoolView, Scores
+from epp.domain.request import Request
+from epp.plugins.columns import PREFIX_TOKENS, cached_tokens, matched_share
+
+COLDEST = 1 / 16
+"""The least warmth that is believed: a pod that has just come still gets a share."""
+
+
+class ExpectedWorkScorer:
+    """expected-work-scorer: prefers endpoints with the least work before the answer, in tokens.
+
+    Formula: cost = (uncached + queued + lacking + output) * (1 + batch) / warmth; the score is
+    (least cost) / cost. All terms are tokens but the last two: `uncached` prompt tokens there,
+    `queued` prefill tokens ahead of it (ours in flight, and for every waiting request that is not
+    ours as many as this prompt has), `lacking` tokens of KV memory that must come free first,
+    `output` tokens the request will decode; `batch` counts the requests that share each step.
+    A match counts only when it covers at least affinityGate of the prompt, and only where it saves
+    more than the endpoint has queued above the least queued one. Endpoints with metrics that are
+    too old are rated by our own requests there and stand behind all fresh ones.
+    Parameters: affinityGate (share of the prompt, 0..1, default 0.1), outputTokens (expected where
+    the client sets no lower limit, default 256).
+    Reads: waiting, running, inflight_requests, inflight_tokens, fresh; prefix_tokens, kv_usage,
+    kv_blocks, block_size, warmth where known.
+    Differs from the Go picker: it has no such scorer; its default adds queue, KV and prefix ratios.
+    Example:
+        - type: expected-work-scorer
+    """
+
+    type: ClassVar[str] = "expected-work-scorer"
+    consumes: ClassVar[tuple[str, ...]] = (PREFIX_TOKENS,)
+
+    class Params(PluginParams):
+        affinity_gate: float = Field(0.1, ge=0.0, le=1.0)
+        output_tokens: int = Field(256, ge=1)
+
+    def __init__(self, params: Params) -> None:
+        self._gate = params.affinity_gate
+        self._output = params.output_tokens
+
+    def score(self, request: Request, pool: PoolView) -> Scores:
+        cost = stale_behind(self.cost(request, pool), pool)
+        scores: Scores = cost.min() / cost
+        return scores
+
+    def cost(self, request: Request, pool: PoolView) -> Floats:
+        """Expected work in tokens times batch, above 0, shape `(n,)`; stale rows included."""
+        queued = queued_tokens(request, pool)
+        uncached = request.prompt_tokens - self._saved(request, pool, queued)
+        output = self._output
+        if request.max_output_tokens is not None:
+            output = max(min(output, request.max_output_tokens), 1)
+        lacking = lacking_tokens(request.prompt_tokens + output, pool)
+        work = uncached + queued + lacking + output
+        return work * (1.0 + batch(pool)) / warmth(pool)
+
+    def _saved(self, request: Request, pool: PoolView, queued: Floats) -> Column:
+        """Prompt tokens that need not be computed, where following the match is worth it."""
+        cached = cached_tokens(request, pool)
+        share = matched_share(pool)
+        if cached is None or share is None:
+            return np.zeros(len(pool))
+        worth = (share >= self._gate) & (queued - queued.min() <= cached)
+        return np.where(worth, cached, 0)
+
+
+def batch(pool: PoolView) -> Floats:
+    """Requests that share the engine's steps: its word where fresh, never below what we sent."""
+    known = np.where(pool.fresh, pool.running + pool.waiting, 0.0)
+    return np.maximum(known, pool.inflight_requests)
+
+
+def queued_tokens(request: Request, pool: PoolView) -> Floats:
+    """Prefill tokens ahead of the request.
+
+    A waiting request that we did not send (another picker's, a direct client's) has a length nobody
+    knows; it counts as one like this.
+    """
+    others = pool.waiting + pool.running - pool.inflight_requests
+    others = np.where(pool.fresh, np.clip(others, 0.0, pool.waiting), 0.0)
+    return pool.inflight_tokens + others * request.prompt_tokens
+
+
+def lacking_tokens(needed: int, pool: PoolView) -> Column | float:
+    """How many of `needed` tokens do not fit into free KV memory; 0 where its size is unknown."""
+    blocks, block_size = pool.get("kv_blocks"), pool.get("block_size")
+    if blocks is None or block_size is None:
+        return 0.0
+    size = blocks * block_size
+    free = (1.0 - pool.kv_usage) * size
+    return np.where(pool.fresh & (size > 0), np.clip(needed - free, 0.0, None), 0.0)
+
+
+def warmth(pool: PoolView) -> Column | float:
+    """How far each endpoint is through its slow start, `COLDEST`..1."""
+    known = pool.get("warmth")
+    return 1.0 if known is None else np.clip(known, COLDEST, 1.0)
+
+
+def stale_behind(cost: Floats, pool: PoolView) -> Floats:
+    """`cost`, endpoints that are not fresh behind the dearest fresh one; all stale: as it is."""
+    fresh = pool.fresh
+    if fresh.all() or not fresh.any():
+        return cost
+    return np.where(fresh, cost, cost + cost[fresh].max())
