@@ -3,11 +3,17 @@
 Everything here expects valid JSON, that is bytes a decoder has already accepted.
 """
 
-from typing import Final
+import itertools
+from typing import Final, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
+
+Ints: TypeAlias = npt.NDArray[np.int32]
 
 _NOT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_FEW: Final = 64
+"""Up to so many brackets a plain loop is faster than a call to numpy."""
 _STEP: Final = np.zeros(256, np.int8)
 _STEP[list(b"[{")] = 1
 _STEP[list(b"]}")] = -1
@@ -29,6 +35,16 @@ def nesting(text: bytes) -> int:
     return 2 * (shape.count(b"[") + shape.count(b"{")) - len(shape)
 
 
+def walk(text: bytes) -> tuple[int, int]:
+    """By how much `text` changes the depth, and the least change after any of its brackets."""
+    shape = brackets(text)
+    if len(shape) <= _FEW:
+        depths = list(itertools.accumulate(1 if bracket in b"[{" else -1 for bracket in shape))
+        return (depths[-1], min(depths)) if depths else (0, 0)
+    column = _depths(shape)
+    return int(column[-1]), int(column.min())
+
+
 def deeper_than(text: bytes, limit: int) -> bool:
     """Whether objects and arrays in `text` stand more than `limit` deep inside one another.
 
@@ -41,8 +57,12 @@ def deeper_than(text: bytes, limit: int) -> bool:
     shape = brackets(text)
     if len(shape) <= 2 * limit:
         return False
-    steps = _STEP[np.frombuffer(shape, np.uint8)]
-    return int(np.cumsum(steps, dtype=np.int32).max()) > limit
+    return int(_depths(shape).max()) > limit
+
+
+def _depths(shape: bytes) -> Ints:
+    """The depth after each bracket, int32, as long as `shape`."""
+    return np.cumsum(_STEP[np.frombuffer(shape, np.uint8)], dtype=np.int32)
 
 
 def _openers(text: bytes) -> int:
