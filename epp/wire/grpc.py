@@ -161,7 +161,6 @@ class ServerCall:
         "_handler",
         "_manual",
         "_missing",
-        "_missing_then",
         "_on_fault",
         "_over",
         "_pieces",
@@ -187,7 +186,6 @@ class ServerCall:
         self._cut_prefix = b""
         self._pieces: list[bytes] = []
         self._missing = 0
-        self._missing_then = 0
         self._since = 0.0
         self.metadata = reading.metadata
         timeout = reading.timeout
@@ -375,11 +373,10 @@ class ServerCall:
             )
 
     def _check_progress(self, now: float) -> None:
-        if self._missing != self._missing_then:
-            self._missing_then = self._missing
-            self._since = now
-        limit = self._connection.limits.message_timeout
-        if 0 < limit <= now - self._since:
+        limits = self._connection.limits
+        size = sum(map(len, self._pieces)) + self._missing
+        allowed = limits.message_timeout + size / limits.slowest_rate
+        if 0 < limits.message_timeout and now - self._since >= allowed:
             self._connection.counters.message_timeouts += 1
             self._abort(Status.CANCELLED, "a message was begun and not ended", Cancellation.LIMIT)
 

@@ -406,7 +406,7 @@ class Connection:
     def _check_keepalive(self, now: float) -> None:
         limits = self.limits
         if self._ping_sent is not None:
-            if self._last_read > self._ping_sent:
+            if self._last_read >= self._ping_sent:
                 self._ping_sent = None
             elif now - self._ping_sent >= limits.keepalive_timeout:
                 self.counters.keepalive_timeouts += 1

@@ -54,7 +54,8 @@ class Limits:
     frame_timeout: float = 30.0
     """For a frame or a header block that was begun."""
     message_timeout: float = 60.0
-    """For a message that was begun and of which nothing more comes."""
+    """For a message that was begun, and a second more for each `slowest_rate` bytes of it."""
+    slowest_rate: int = 16 << 10
     stall_timeout: float = 60.0
     """For queued bytes of which the peer takes none."""
     idle_timeout: float = 3_600.0
@@ -70,6 +71,8 @@ class Limits:
         for name in ("stream_window", "connection_window"):
             if not DEFAULT_FRAME_SIZE <= getattr(self, name) <= LARGEST_WINDOW:
                 raise ValueError(f"{name} must lie in {DEFAULT_FRAME_SIZE}..{LARGEST_WINDOW}")
+        if self.slowest_rate == 0:
+            raise ValueError("slowest_rate is 0; give 1 or more")
         if not DEFAULT_FRAME_SIZE <= self.max_frame_size <= LARGEST_FRAME_SIZE:
             raise ValueError(
                 f"max_frame_size must lie in {DEFAULT_FRAME_SIZE}..{LARGEST_FRAME_SIZE}"
