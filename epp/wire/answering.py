@@ -1,0 +1,106 @@
+"""The response's direction of one stream: let it pass, tell the ticket, know how it ended.
+
+HEADERS -> BODY -> DONE. What a mode does not show is not waited for: in watch mode the end of the
+stream is the end of the response.
+"""
+
+import enum
+
+from epp.domain.headers import NO_CHANGES
+from epp.domain.path import Ticket
+from epp.domain.response import Ending, ResponseHead
+from epp.errors import ProtocolFault
+from epp.wire import messages
+from epp.wire.gen.external_processor_pb2 import ProcessingRequest
+from epp.wire.metadata import served_in
+from epp.wire.modes import BUFFERED, DUPLEX, NONE, Modes
+
+
+class Phase(enum.Enum):
+    """How far the response has come."""
+
+    HEADERS = enum.auto()
+    BODY = enum.auto()
+    DONE = enum.auto()
+
+
+class Answering:
+    """Passes one response. Without a ticket (nothing was placed on the stream) it only passes."""
+
+    __slots__ = ("_body_ended", "_mode", "_status", "phase", "ticket")
+
+    def __init__(self, modes: Modes) -> None:
+        self._mode = modes.response
+        self.phase = Phase.HEADERS
+        self.ticket: Ticket | None = None
+        self._status = 0
+        self._body_ended = False
+
+    @property
+    def ending(self) -> Ending:
+        """How the request ended if its stream is over now."""
+        if self.phase is Phase.HEADERS:
+            return Ending.CLIENT_GONE
+        if self.phase is Phase.BODY and self._mode != NONE and not self._body_ended:
+            return Ending.CLIENT_GONE
+        return Ending.UPSTREAM_ERROR if self._status >= 500 else Ending.COMPLETE
+
+    def headers(self, message: ProcessingRequest) -> list[bytes]:
+        """The response has begun; 1xx never comes this way."""
+        if self.phase is not Phase.HEADERS:
+            raise ProtocolFault("response_headers came twice")
+        headers, _ = messages.read_headers(message.response_headers.headers)
+        status = headers.get(":status", "")
+        self._status = int(status) if status.isdigit() and len(status) == 3 else 0
+        self.phase = Phase.DONE if message.response_headers.end_of_stream else Phase.BODY
+        if self.ticket is None:
+            return [messages.RESPONSE_HEADERS_PASS]
+        served = (
+            served_in(message.metadata_context) if message.HasField("metadata_context") else None
+        )
+        changes = self.ticket.response_started(ResponseHead(self._status, headers, served))
+        return [messages.response_headers(changes or NO_CHANGES)]
+
+    def body(self, message: ProcessingRequest) -> list[bytes]:
+        """A piece of the body. Duplex may answer later or in other pieces, the rest one for one."""
+        part = message.response_body
+        if self.phase is not Phase.BODY or self._body_ended:
+            return self._outside(part.body)
+        self._body_ended = part.end_of_stream or self._mode == BUFFERED
+        if part.end_of_stream:
+            self.phase = Phase.DONE
+        if self._mode == DUPLEX:
+            return messages.response_body_pieces(
+                self._through(part.body, part.end_of_stream), part.end_of_stream
+            )
+        return [self._one_for_one(part.body)]
+
+    def trailers(self, message: ProcessingRequest) -> list[bytes]:
+        """The response ends by trailers; what the ticket held back leaves before them."""
+        if self.phase is Phase.HEADERS:
+            raise ProtocolFault("response_trailers before response_headers")
+        pieces: list[bytes] = []
+        if self._mode == DUPLEX and not self._body_ended:
+            pieces = messages.response_body_pieces(self._through(b"", True), False)
+        self._body_ended = True
+        self.phase = Phase.DONE
+        return [*pieces, messages.RESPONSE_TRAILERS_PASS]
+
+    def _through(self, data: bytes, end: bool) -> bytes:
+        return data if self.ticket is None else self.ticket.response_chunk(data, end)
+
+    def _one_for_one(self, data: bytes) -> bytes:
+        """A buffered body comes whole and may be changed; of a streamed one nothing may be held
+        back, so it is looked at and passed."""
+        changed = self._through(data, self._body_ended)
+        if self._mode == BUFFERED and changed != data:
+            return messages.response_body_whole(changed)
+        return messages.RESPONSE_BODY_PASS
+
+    def _outside(self, data: bytes) -> list[bytes]:
+        """An empty end of stream may come again; anything else is out of order."""
+        if self.phase is Phase.HEADERS:
+            raise ProtocolFault("response_body before response_headers")
+        if data:
+            raise ProtocolFault("response_body after the end of the response")
+        return []

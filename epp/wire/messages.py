@@ -1,0 +1,204 @@
+"""ext_proc messages: headers read into values, decisions written as replies.
+
+Replies are built as bytes, so that those which never vary are built once.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from epp.domain.headers import (
+    CONTROL_HEADERS,
+    DESTINATION,
+    LB_NAMESPACE,
+    HeaderChanges,
+    Headers,
+)
+from epp.domain.path import Json
+from epp.wire.gen.base_pb2 import HeaderMap, HeaderValueOption
+from epp.wire.gen.external_processor_pb2 import (
+    BodyResponse,
+    CommonResponse,
+    HeaderMutation,
+    HeadersResponse,
+    ProcessingResponse,
+    TrailersResponse,
+)
+
+PIECE: Final = 62_000
+"""The most body bytes in one reply: with its envelope a reply stays under Envoy's 64 KiB."""
+
+_OVERWRITE: Final = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+
+REQUEST_HEADERS_PASS: Final = ProcessingResponse(
+    request_headers=HeadersResponse()
+).SerializeToString()
+REQUEST_BODY_PASS: Final = ProcessingResponse(request_body=BodyResponse()).SerializeToString()
+REQUEST_TRAILERS_PASS: Final = ProcessingResponse(
+    request_trailers=TrailersResponse()
+).SerializeToString()
+RESPONSE_HEADERS_PASS: Final = ProcessingResponse(
+    response_headers=HeadersResponse()
+).SerializeToString()
+RESPONSE_BODY_PASS: Final = ProcessingResponse(response_body=BodyResponse()).SerializeToString()
+RESPONSE_TRAILERS_PASS: Final = ProcessingResponse(
+    response_trailers=TrailersResponse()
+).SerializeToString()
+
+
+class Route(msgspec.Struct, frozen=True):
+    """What a placed request's reply carries, whichever message carries it."""
+
+    destination: str
+    """Comma list of `host:port`, for header and metadata alike."""
+    set_headers: Mapping[str, str]
+    remove_headers: tuple[str, ...]
+    metadata: Mapping[str, Json]
+    """More under `envoy.lb`, besides the destination."""
+
+
+def read_headers(block: HeaderMap) -> tuple[dict[str, str], int]:
+    """Names in lower case to their last value, and the bytes of all names and values together.
+
+    `raw_value` goes before `value`; bytes that are not UTF-8 become replacement characters.
+    """
+    headers: dict[str, str] = {}
+    size = 0
+    for header in block.headers:
+        raw = header.raw_value
+        value = raw.decode("utf-8", "replace") if raw else header.value
+        headers[header.key.lower()] = value
+        size += len(header.key) + len(raw or value)
+    return headers, size
+
+
+def route_of(
+    headers: Headers,
+    destination: str,
+    changes: HeaderChanges,
+    metadata: Mapping[str, Json],
+    more: Mapping[str, str],
+) -> Route:
+    """What to set and remove so that a client steers nothing: only what is there is removed.
+
+    `more` are the wire's own headers to set (`content-length`, `x-request-id`).
+    """
+    wanted = {**changes.set, **more}
+    wanted.pop(DESTINATION, None)
+    unwelcome = (headers.keys() & CONTROL_HEADERS).union(changes.remove) - wanted.keys()
+    unwelcome.discard(DESTINATION)
+    return Route(destination, wanted, tuple(sorted(unwelcome)), metadata)
+
+
+def request_headers(route: Route) -> bytes:
+    """The reply to the request's headers that sends it to its endpoint."""
+    reply = ProcessingResponse()
+    _route_into(reply, reply.request_headers.response, route)
+    return reply.SerializeToString()
+
+
+def request_body_routed(route: Route, body: bytes | None) -> bytes:
+    """The reply to a buffered body: the same changes, and a new body if there is one."""
+    reply = ProcessingResponse()
+    common = reply.request_body.response
+    _route_into(reply, common, route)
+    if body is not None:
+        common.body_mutation.body = body
+    return reply.SerializeToString()
+
+
+def request_trailers_routed(route: Route) -> bytes:
+    """The reply to trailers that end a body nobody saw: only metadata can carry the endpoint."""
+    reply = ProcessingResponse()
+    reply.request_trailers.SetInParent()
+    _metadata_into(reply, route)
+    return reply.SerializeToString()
+
+
+def request_body_pieces(body: bytes, end: bool) -> list[bytes]:
+    """`body` in pieces for duplex mode; the last carries the end of stream if `end`.
+
+    An empty body is one empty piece with `end`, no piece without.
+    """
+    return [_request_piece(piece, last and end) for piece, last in _pieces(body, end)]
+
+
+def response_headers(changes: HeaderChanges) -> bytes:
+    """The reply to the response's headers."""
+    if not changes.set and not changes.remove:
+        return RESPONSE_HEADERS_PASS
+    reply = ProcessingResponse()
+    mutation = reply.response_headers.response.header_mutation
+    _set_all(mutation, changes.set)
+    mutation.remove_headers.extend(changes.remove)
+    return reply.SerializeToString()
+
+
+def response_body_pieces(body: bytes, end: bool) -> list[bytes]:
+    """`body` in pieces for duplex mode; the last carries the end of stream if `end`."""
+    if len(body) <= PIECE:
+        return [_response_piece(body, end)] if body or end else []
+    return [_response_piece(piece, last and end) for piece, last in _pieces(body, end)]
+
+
+def response_body_whole(body: bytes) -> bytes:
+    """The reply to a buffered response body that puts `body` in its place."""
+    reply = ProcessingResponse()
+    mutation = reply.response_body.response.body_mutation
+    if body:
+        mutation.body = body
+    else:
+        mutation.clear_body = True
+    return reply.SerializeToString()
+
+
+def _pieces(body: bytes, end: bool) -> Iterable[tuple[bytes, bool]]:
+    """Pieces of at most `PIECE` bytes, each with whether it is the last."""
+    if not body:
+        return [(b"", True)] if end else []
+    size = len(body)
+    return ((body[at : at + PIECE], at + PIECE >= size) for at in range(0, size, PIECE))
+
+
+def _request_piece(piece: bytes, end: bool) -> bytes:
+    reply = ProcessingResponse()
+    streamed = reply.request_body.response.body_mutation.streamed_response
+    streamed.body = piece
+    streamed.end_of_stream = end
+    return reply.SerializeToString()
+
+
+def _response_piece(piece: bytes, end: bool) -> bytes:
+    reply = ProcessingResponse()
+    streamed = reply.response_body.response.body_mutation.streamed_response
+    streamed.body = piece
+    streamed.end_of_stream = end
+    return reply.SerializeToString()
+
+
+def _route_into(reply: ProcessingResponse, common: CommonResponse, route: Route) -> None:
+    common.clear_route_cache = True
+    mutation = common.header_mutation
+    _set(mutation, DESTINATION, route.destination)
+    _set_all(mutation, route.set_headers)
+    mutation.remove_headers.extend(route.remove_headers)
+    _metadata_into(reply, route)
+
+
+def _metadata_into(reply: ProcessingResponse, route: Route) -> None:
+    lb = reply.dynamic_metadata.fields[LB_NAMESPACE].struct_value
+    if route.metadata:
+        lb.update(route.metadata)
+    lb.fields[DESTINATION].string_value = route.destination
+
+
+def _set_all(mutation: HeaderMutation, headers: Mapping[str, str]) -> None:
+    for name, value in headers.items():
+        _set(mutation, name, value)
+
+
+def _set(mutation: HeaderMutation, name: str, value: str) -> None:
+    option = mutation.set_headers.add(append_action=_OVERWRITE)
+    option.header.key = name
+    option.header.raw_value = value.encode()

@@ -1,0 +1,85 @@
+"""A refusal as the client sees it: status, headers, and the error object of the API it called."""
+
+from typing import Final, cast
+
+import msgspec
+
+from epp.domain.headers import DROPPED_REASON
+from epp.domain.request import Dialect, Head
+from epp.errors import Refused
+from epp.wire.gen.base_pb2 import HeaderValueOption
+from epp.wire.gen.external_processor_pb2 import ImmediateResponse, ProcessingResponse
+from epp.wire.gen.http_status_pb2 import StatusCode
+
+_OVERWRITE: Final = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+
+_OPENAI_TYPES: Final = {429: "rate_limit_error", 401: "authentication_error"}
+_ANTHROPIC_TYPES: Final = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+
+
+def dialect_of(head: Head | None) -> Dialect:
+    """Whose error object the caller of this path reads."""
+    if head is not None and "messages" in head.path.split("/")[1:]:
+        return Dialect.ANTHROPIC
+    return Dialect.OPENAI
+
+
+def refusal(refused: Refused, dialect: Dialect) -> bytes:
+    """The ext_proc reply that answers the client in the endpoint's stead."""
+    reply = ProcessingResponse()
+    answer = reply.immediate_response
+    answer.status.code = cast("StatusCode", refused.status)
+    answer.body = error_body(refused, dialect)
+    answer.details = f"epp_{refused.reason or refused.code}"
+    for name, value in _headers(refused).items():
+        _set(answer, name, value)
+    return reply.SerializeToString()
+
+
+def error_body(refused: Refused, dialect: Dialect) -> bytes:
+    """JSON: OpenAI's `{"error": {...}}`, or Anthropic's `{"type": "error", "error": {...}}`."""
+    if dialect is Dialect.ANTHROPIC:
+        error = {"type": _anthropic_type(refused.status), "message": refused.message}
+        return msgspec.json.encode({"type": "error", "error": error})
+    return msgspec.json.encode(
+        {
+            "error": {
+                "message": refused.message,
+                "type": _openai_type(refused.status),
+                "param": None,
+                "code": refused.reason or None,
+            }
+        }
+    )
+
+
+def _headers(refused: Refused) -> dict[str, str]:
+    headers = {"content-type": "application/json"}
+    if refused.reason:
+        headers[DROPPED_REASON] = refused.reason
+    if refused.retry_after is not None:
+        headers["retry-after"] = str(refused.retry_after)
+    return headers
+
+
+def _set(answer: ImmediateResponse, name: str, value: str) -> None:
+    option = answer.headers.set_headers.add(append_action=_OVERWRITE)
+    option.header.key = name
+    option.header.raw_value = value.encode()
+
+
+def _openai_type(status: int) -> str:
+    fallback = "server_error" if status >= 500 else "invalid_request_error"
+    return _OPENAI_TYPES.get(status, fallback)
+
+
+def _anthropic_type(status: int) -> str:
+    fallback = "api_error" if status >= 500 else "invalid_request_error"
+    return _ANTHROPIC_TYPES.get(status, fallback)

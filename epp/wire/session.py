@@ -1,0 +1,225 @@
+"""Between a call and its exchange: bytes parsed, decisions awaited, faults kept to one stream."""
+
+import asyncio
+import inspect
+import traceback
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol
+
+import structlog
+from google.protobuf.message import DecodeError
+
+from epp.domain.path import Intake, RequestPath, Ticket
+from epp.domain.response import Ending
+from epp.errors import InternalFault, ProtocolFault, Refused
+from epp.wire.budget import ByteBudget
+from epp.wire.calls import Call, Cancellation, Status
+from epp.wire.exchange import Decide, Effect, Ended, Exchange, ExchangeLimits, Finish
+from epp.wire.gen.external_processor_pb2 import ProcessingRequest
+from epp.wire.modes import UnservedMode
+
+PROCESS: Final = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
+
+
+class Log(Protocol):
+    """The two calls of a structlog logger used here."""
+
+    def warning(self, event: str, /, **fields: object) -> object: ...
+    def error(self, event: str, /, **fields: object) -> object: ...
+
+
+def new_request_id() -> str:
+    """A random id in the form gateways use."""
+    return str(uuid.uuid4())
+
+
+class Process:
+    """The method `Process`: one `Session` for each stream.
+
+    `told` hears of the wire's own refusals (limits, held bytes, faults); the path knows of those
+    it raised. A fault is one line in the log.
+    """
+
+    def __init__(
+        self,
+        path: RequestPath,
+        *,
+        budget: ByteBudget,
+        limits: ExchangeLimits | None = None,
+        told: Callable[[Refused], None] | None = None,
+        new_id: Callable[[], str] = new_request_id,
+        log: Log | None = None,
+    ) -> None:
+        self.path = path
+        self.budget = budget
+        self.limits = limits or ExchangeLimits()
+        self.told = told
+        self.new_id = new_id
+        self.log: Log = log or structlog.get_logger("epp.wire")
+        self.open_streams = 0
+
+    def open(self, call: Call) -> "Session":
+        """Begin one stream."""
+        self.open_streams += 1
+        return Session(self, call, Exchange(self.limits, self.budget, self.new_id))
+
+
+class Session:
+    """One stream of one call: the `Handler` that drives an `Exchange`."""
+
+    __slots__ = ("_call", "_exchange", "_house", "_waiting")
+
+    def __init__(self, house: Process, call: Call, exchange: Exchange) -> None:
+        self._house = house
+        self._call = call
+        self._exchange = exchange
+        self._waiting: asyncio.Future[Ticket] | None = None
+
+    # -- Handler --------------------------------------------------------------------------------
+
+    def message(self, data: bytes) -> None:
+        """One message of the gateway's. Nothing is raised: what goes wrong ends this stream."""
+        try:
+            self._perform(self._exchange.receive(ProcessingRequest.FromString(data)))
+        except Refused as refused:
+            self._refuse(refused)
+            self._tell(refused)
+        except ProtocolFault as fault:
+            self._broken(fault)
+        except DecodeError:
+            self._broken(ProtocolFault("not a ProcessingRequest"))
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; logged, answered 500
+            self._faulted(error)
+
+    def half_closed(self) -> None:
+        """The gateway sends nothing more."""
+        self._guarded(self._exchange.half_closed)
+
+    def cancelled(self, reason: Cancellation) -> None:
+        """The stream is gone: whatever was asked or placed is given back."""
+        self._house.open_streams -= 1
+        ending = Ending.DRAINED if reason is Cancellation.STOPPED else None
+        self._perform(self._exchange.lost(ending))
+
+    def resumed(self) -> None:
+        """Replies are few and the gateway's windows bound them: nothing waits for this."""
+
+    def stopping(self) -> None:
+        """A drain has come to its end."""
+        self._guarded(self._exchange.stop)
+
+    # -- effects ----------------------------------------------------------------------------------
+
+    def _perform(self, effects: Sequence[Effect]) -> None:
+        call = self._call
+        for effect in effects:
+            if type(effect) is bytes:
+                call.send(effect)
+            elif isinstance(effect, Decide):
+                self._decide(effect.intake)
+            elif isinstance(effect, Finish):
+                self._end(effect.status, effect.message)
+            elif isinstance(effect, Ended):
+                self._end_ticket(effect.ticket, effect.ending)
+            else:
+                self._withdraw()
+
+    def _decide(self, intake: Intake) -> None:
+        try:
+            outcome = self._house.path.decide(intake)
+        except Refused as refused:
+            self._refuse(refused)
+            return
+        if inspect.isawaitable(outcome):
+            self._wait_for(outcome)
+        else:
+            self._perform(self._exchange.placed(outcome))
+
+    def _wait_for(self, outcome: Awaitable[Ticket]) -> None:
+        self._waiting = asyncio.ensure_future(outcome)
+        self._waiting.add_done_callback(self._decided)
+
+    def _decided(self, future: "asyncio.Future[Ticket]") -> None:
+        """The path has answered, or was cancelled; too late, its ticket is ended at once."""
+        late = self._waiting is not future
+        self._waiting = None
+        try:
+            if late:
+                self._end_late(future)
+            elif future.cancelled():
+                self._faulted(asyncio.CancelledError("the decision was cancelled from elsewhere"))
+            else:
+                self._perform(self._exchange.placed(future.result()))
+        except Refused as refused:
+            self._refuse(refused)
+        except Exception as error:  # noqa: BLE001 - as in `message`
+            self._faulted(error)
+
+    def _withdraw(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.cancel()
+
+    # -- ways out ---------------------------------------------------------------------------------
+
+    def _end(self, status: Status, message: str = "") -> None:
+        self._house.open_streams -= 1
+        self._call.end(status, message)
+
+    def _refuse(self, refused: Refused) -> None:
+        if self._exchange.over:
+            return
+        self._perform(self._exchange.refused(refused))
+
+    def _broken(self, fault: ProtocolFault) -> None:
+        """The gateway's fault: a clear status, and nothing held."""
+        unserved = isinstance(fault, UnservedMode)
+        status = Status.FAILED_PRECONDITION if unserved else Status.INVALID_ARGUMENT
+        self._house.log.warning("stream refused", status=status.name, why=str(fault))
+        self._perform(self._exchange.lost(Ending.FAULT))
+        self._end(status, str(fault))
+
+    def _faulted(self, error: BaseException) -> None:
+        """Our fault: an id for the client, and a line in the log that says where, never what was
+        being worked on (an exception's text may quote a prompt)."""
+        fault = InternalFault(self._house.new_id())
+        self._log_fault(fault.fault_id, error)
+        if not self._exchange.over:
+            self._perform(self._exchange.faulted(fault))
+            self._tell(fault)
+
+    def _guarded(self, step: Callable[[], Sequence[Effect]]) -> None:
+        try:
+            self._perform(step())
+        except Exception as error:  # noqa: BLE001 - as in `message`
+            self._faulted(error)
+
+    def _end_ticket(self, ticket: Ticket, ending: Ending) -> None:
+        """A ticket that fails at its end changes nothing for the client: it is only logged."""
+        try:
+            ticket.ended(ending)
+        except Exception as error:  # noqa: BLE001 - logged
+            self._log_fault(self._house.new_id(), error)
+
+    def _end_late(self, future: "asyncio.Future[Ticket]") -> None:
+        """Nobody waits any more: a ticket that came all the same is ended."""
+        if future.cancelled():
+            return
+        error = future.exception()
+        if error is None:
+            self._end_ticket(future.result(), Ending.CLIENT_GONE)
+        elif not isinstance(error, Refused):
+            self._log_fault(self._house.new_id(), error)
+
+    def _log_fault(self, fault_id: str, error: BaseException) -> None:
+        self._house.log.error(
+            "fault",
+            fault_id=fault_id,
+            error=type(error).__name__,
+            trace="".join(traceback.format_tb(error.__traceback__)),
+        )
+
+    def _tell(self, refused: Refused) -> None:
+        if self._house.told is not None:
+            self._house.told(refused)
