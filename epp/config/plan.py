@@ -1,0 +1,206 @@
+"""A configuration checked against a catalogue: which plugins there will be, and where they stand.
+
+Pure: nothing is built. `epp.assemble` builds from it, `explain` shows it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from epp.config.catalogue import Catalogue
+from epp.config.dataflow import add_producers, in_order
+from epp.config.default import (
+    DEFAULT_DETECTOR,
+    DEFAULT_EXTRACTOR,
+    DEFAULT_PARSERS,
+    DEFAULT_SOURCE,
+)
+from epp.config.instances import Instances, Planned
+from epp.config.load import LoadedConfig
+from epp.config.problems import Path, Problems
+from epp.config.profiles import PlannedProfile, plan_handler, plan_profiles
+from epp.config.schema import EndpointPickerConfig
+
+ON_THEIR_OWN: Final = frozenset(
+    {
+        "fact-producer",
+        "screener",
+        "pool-producer",
+        "admitter",
+        "profile-handler",
+        "pick-observer",
+        "response-observer",
+        "usage-reader",
+        "end-observer",
+    }
+)
+"""Points at which a plugin takes part by being configured; elsewhere something must name it."""
+
+
+@dataclass(slots=True, frozen=True)
+class PlannedSource:
+    """A data source and its extractors."""
+
+    source: Planned
+    extractors: tuple[Planned, ...]
+
+
+@dataclass(slots=True, frozen=True)
+class Plan:
+    """Everything that will run under a configuration."""
+
+    loaded: LoadedConfig
+    plugins: tuple[Planned, ...]
+    """All of them: configured ones in the order of the file, then injected ones."""
+    profiles: tuple[PlannedProfile, ...]
+    handler: Planned | None
+    """None where the only profile runs by itself."""
+    parsers: tuple[Planned, ...]
+    producers: tuple[Planned, ...]
+    """Of facts and of columns, each after those whose output it consumes."""
+    detector: Planned | None
+    sources: tuple[PlannedSource, ...]
+    discovery: Planned | None
+    warnings: tuple[str, ...]
+
+    def at(self, point: str) -> tuple[Planned, ...]:
+        """The plugins that take part at `point` by being configured, in order."""
+        return tuple(p for p in self.plugins if point in p.points)
+
+
+def plan(loaded: LoadedConfig, catalogue: Catalogue) -> Plan:
+    """Check every type, parameter and reference, and fill what is left out.
+
+    Raises ConfigError with all problems at once.
+    """
+    problems = Problems(loaded.place, warnings=list(loaded.warnings))
+    config = loaded.config
+    instances = Instances.of(config.plugins, catalogue, problems)
+    profiles = plan_profiles(config.scheduling_profiles, instances)
+    handler = plan_handler(profiles, config, instances)
+    parsers = _parsers(config, instances)
+    detector = _detector(config, instances)
+    sources = _sources(config, instances)
+    discovery = _discovery(config, instances)
+    _check_flow_control(config, instances)
+    add_producers(instances)
+    producers = in_order(instances)
+    _warn_unused(instances)
+    problems.raise_any()
+    return Plan(
+        loaded=loaded,
+        plugins=tuple(instances),
+        profiles=profiles,
+        handler=handler,
+        parsers=parsers,
+        producers=producers,
+        detector=detector,
+        sources=sources,
+        discovery=discovery,
+        warnings=tuple(problems.warnings),
+    )
+
+
+def _parsers(config: EndpointPickerConfig, instances: Instances) -> tuple[Planned, ...]:
+    refs = config.request_handler.parsers
+    if not refs:
+        found = (instances.inject(t, "no parser is listed") for t in DEFAULT_PARSERS)
+    else:
+        found = (
+            instances.refer(ref.plugin_ref, ("requestHandler", "parsers", i, "pluginRef"), "parser")
+            for i, ref in enumerate(refs)
+        )
+    return tuple(parser for parser in found if parser)
+
+
+def _detector(config: EndpointPickerConfig, instances: Instances) -> Planned | None:
+    if config.flow_control and (ref := config.flow_control.saturation_detector):
+        path: Path = ("flowControl", "saturationDetector", "pluginRef")
+        return instances.refer(ref.plugin_ref, path, "saturation-detector")
+    return instances.inject(DEFAULT_DETECTOR, "no saturation detector is named")
+
+
+def _sources(config: EndpointPickerConfig, instances: Instances) -> tuple[PlannedSource, ...]:
+    found = []
+    for i, source in enumerate(config.data_layer.sources):
+        path: Path = ("dataLayer", "sources", i)
+        planned = instances.refer(source.plugin_ref, (*path, "pluginRef"), "data-source")
+        extractors = tuple(
+            extractor
+            for k, ref in enumerate(source.extractors)
+            if (
+                extractor := instances.refer(
+                    ref.plugin_ref, (*path, "extractors", k, "pluginRef"), "extractor"
+                )
+            )
+        )
+        if planned:
+            found.append(PlannedSource(planned, extractors))
+    return (*found, *_injected_source(config, found, instances))
+
+
+def _injected_source(
+    config: EndpointPickerConfig, listed: list[PlannedSource], instances: Instances
+) -> Iterator[PlannedSource]:
+    if not config.data_layer.inject_defaults:
+        return
+    if any(planned.source.type == DEFAULT_SOURCE for planned in listed):
+        return
+    source = instances.inject(DEFAULT_SOURCE, "dataLayer.injectDefaults")
+    extractor = instances.inject(DEFAULT_EXTRACTOR, "dataLayer.injectDefaults")
+    if source and extractor:
+        yield PlannedSource(source, (extractor,))
+
+
+def _discovery(config: EndpointPickerConfig, instances: Instances) -> Planned | None:
+    layer = config.data_layer
+    for ref, key in (
+        (layer.peer_discovery, "peerDiscovery"),
+        (layer.cross_replica_syncer_plugin_ref, "crossReplicaSyncerPluginRef"),
+    ):
+        if ref:
+            instances.problems.add(
+                ("dataLayer", key), "is not offered: no plugin of this kind exists; remove it"
+            )
+    if layer.discovery is None:
+        return None
+    path: Path = ("dataLayer", "discovery", "pluginRef")
+    return instances.refer(layer.discovery.plugin_ref, path, "discovery")
+
+
+def _check_flow_control(config: EndpointPickerConfig, instances: Instances) -> None:
+    """References of the flow control block; what they do is admission's affair."""
+    flow = config.flow_control
+    if flow is None:
+        return
+    if name := flow.usage_limit_policy_plugin_ref:
+        instances.refer(name, ("flowControl", "usageLimitPolicyPluginRef"), "usage-limit-policy")
+    bands = [
+        (("defaultPriorityBand",), flow.default_priority_band),
+        (("defaultNegativePriorityBand",), flow.default_negative_priority_band),
+        *((("priorityBands", i), band) for i, band in enumerate(flow.priority_bands)),
+    ]
+    for path, band in bands:
+        if band and band.fairness_policy_ref:
+            where: Path = ("flowControl", *path, "fairnessPolicyRef")
+            instances.refer(band.fairness_policy_ref, where, "fairness-policy")
+        if band and band.ordering_policy_ref:
+            where = ("flowControl", *path, "orderingPolicyRef")
+            instances.refer(band.ordering_policy_ref, where, "ordering-policy")
+    priorities = [band.priority for band in flow.priority_bands]
+    for i, priority in enumerate(priorities):
+        if priority in priorities[:i]:
+            instances.problems.add(
+                ("flowControl", "priorityBands", i, "priority"),
+                f"{priority} has a band already; merge the two",
+            )
+
+
+def _warn_unused(instances: Instances) -> None:
+    for planned in instances:
+        named = planned.name in instances.used or not planned.path
+        if not named and ON_THEIR_OWN.isdisjoint(planned.points):
+            kinds = " or ".join(planned.points)
+            instances.problems.warn(
+                planned.path, f"{planned.name} ({kinds}) is configured but nothing names it"
+            )
