@@ -1,0 +1,73 @@
+"""Go's flag syntax over click: one or two dashes, `--flag value`, `--flag=value`, bare booleans."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+PIECE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+TRUE = ("1", "t", "T", "true", "TRUE", "True")
+FALSE = ("0", "f", "F", "false", "FALSE", "False")
+
+
+class Duration(click.ParamType[float]):
+    """A Go duration such as `100ms` or `1m30s`; a bare number is milliseconds. In seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        text = str(value)
+        if re.fullmatch(r"\d+(\.\d+)?", text):
+            return float(text) / 1000
+        if not text or PIECE.sub("", text):
+            self.fail(f"{text!r} is no duration; write it like 100ms or 1m30s", param, ctx)
+        return sum(float(count) * UNITS[unit] for count, unit in PIECE.findall(text))
+
+
+class GoBool(click.ParamType[bool]):
+    """What Go's flag package takes for a boolean."""
+
+    name = "bool"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool:
+        if isinstance(value, bool):
+            return value
+        if value in TRUE:
+            return True
+        if value not in FALSE:
+            self.fail(f"{value!r} is no boolean; write true or false", param, ctx)
+        return False
+
+
+class GoCommand(click.Command):
+    """A command that reads its arguments as Go's flag and pflag packages do."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        booleans = {
+            opt for param in self.params if isinstance(param.type, GoBool) for opt in param.opts
+        }
+        return super().parse_args(ctx, list(_normalised(args, booleans)))
+
+
+def _normalised(args: list[str], booleans: set[str]) -> Iterable[str]:
+    rest = iter(enumerate(args))
+    for at, arg in rest:
+        if re.match(r"-[a-zA-Z][\w-]+", arg):
+            arg = "-" + arg
+        if arg not in booleans:
+            yield arg
+            continue
+        following = args[at + 1] if at + 1 < len(args) else ""
+        if following in TRUE or following in FALSE:
+            next(rest)
+            yield f"{arg}={following}"
+        else:
+            yield f"{arg}=true"

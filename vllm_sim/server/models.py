@@ -1,0 +1,79 @@
+"""Which model names this server answers to: the base model's and those of loaded adapters."""
+
+from __future__ import annotations
+
+from time import time
+from typing import TYPE_CHECKING, Any
+
+from vllm_sim.options import LoraModule
+from vllm_sim.server.errors import ApiError, bad_request, unknown_model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Models:
+    """The names, in the order vLLM lists them."""
+
+    def __init__(
+        self, names: tuple[str, ...], root: str, loras: Iterable[LoraModule], model_len: int
+    ) -> None:
+        self.names = names
+        self._root = root
+        self._model_len = model_len
+        self._created = int(time())
+        self.loras = {lora.name: lora for lora in loras}
+
+    def resolve(self, name: object) -> str | None:
+        """The adapter of that name, None for the base model; ApiError 404 for neither."""
+        if name is None or name in self.names or name == "":
+            return None
+        if not isinstance(name, str):
+            raise bad_request("model must be a string", "model")
+        if name not in self.loras:
+            raise unknown_model(name)
+        return name
+
+    def load(self, body: dict[str, Any]) -> str:
+        """Adds the adapter that /v1/load_lora_adapter names."""
+        name, path = body.get("lora_name"), body.get("lora_path")
+        if not isinstance(name, str) or not isinstance(path, str) or not name or not path:
+            raise bad_request("Both 'lora_name' and 'lora_path' must be provided.")
+        if name in self.loras and not body.get("load_inplace"):
+            raise bad_request(
+                f"The lora adapter '{name}' has already been loaded. If you want to load the "
+                "adapter in place, set 'load_inplace' to True."
+            )
+        self.loras[name] = LoraModule(name, path, self.names[0])
+        return f"Success: LoRA adapter '{name}' added successfully."
+
+    def unload(self, body: dict[str, Any]) -> str:
+        """Removes the adapter that /v1/unload_lora_adapter names."""
+        name = body.get("lora_name")
+        if not isinstance(name, str) or not name:
+            raise bad_request("'lora_name' needs to be provided to unload a LoRA adapter.")
+        if name not in self.loras:
+            raise ApiError(404, f"The lora adapter '{name}' cannot be found.")
+        del self.loras[name]
+        return f"Success: LoRA adapter '{name}' removed successfully."
+
+    def listing(self) -> dict[str, Any]:
+        """The body of GET /v1/models."""
+        base = [self._card(name, self._root, None, self._model_len) for name in self.names]
+        adapters = [
+            self._card(lora.name, lora.path, lora.base_model_name or self.names[0], None)
+            for lora in self.loras.values()
+        ]
+        return {"object": "list", "data": [*base, *adapters]}
+
+    def _card(self, name: str, root: str, parent: str | None, length: int | None) -> dict[str, Any]:
+        return {
+            "id": name,
+            "object": "model",
+            "created": self._created,
+            "owned_by": "vllm",
+            "root": root,
+            "parent": parent,
+            "max_model_len": length,
+            "permission": [],
+        }
