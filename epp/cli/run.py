@@ -1,0 +1,31 @@
+"""`epp run`: the picker itself."""
+
+import sys
+from typing import Any
+
+import click
+
+from epp.cli.flags import options_of_run, run_options
+from epp.cli.syntax import GoCommand
+from epp.errors import ConfigError, EppError
+
+
+def run(**values: Any) -> None:
+    """Serve ext_proc, health, metrics and debug pages until SIGTERM.
+
+    Prints one line of JSON when ready: {"ready": true, "grpc": PORT, ...}.
+    """
+    try:
+        options = run_options(values)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    # Only now: a wrong flag or --help is answered without loading the picker.
+    import epp.app.picker
+
+    try:
+        sys.exit(epp.app.picker.run(options))
+    except (EppError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+command = GoCommand("run", params=options_of_run(), callback=run, help=run.__doc__)
