@@ -63,7 +63,7 @@ class Rules:
 
 
 @dataclass(slots=True, frozen=True)
-class Plan:
+class Setup:
     """What a reload of the configuration exchanges as one: reader, gate and plugins."""
 
     reader: RequestReader
@@ -72,12 +72,12 @@ class Plan:
 
 
 class Flow:
-    """Places requests. One for the process; `plan` may be exchanged between two requests."""
+    """Places requests. One for the process; `setup` may be exchanged between two requests."""
 
     def __init__(
-        self, *, plan: Plan, rules: Rules, store: Datastore, desk: Desk, shed: Shedder, clock: Clock
+        self, *, setup: Setup, rules: Rules, store: Datastore, desk: Desk, shed: Shedder, clock: Clock
     ) -> None:
-        self.plan = plan
+        self.setup = setup
         self._rules = rules
         self._store = store
         self._desk = desk
@@ -87,18 +87,18 @@ class Flow:
     def decide(self, intake: Intake) -> Ticket | Awaitable[Ticket]:
         """Place a request. Raises `Refused`, at once or from the awaitable."""
         arrived = self._clock()
-        plan = self.plan
+        setup = self.setup
         request: Request | None = None
         try:
             self._shed.check()
-            request = plan.reader.read(intake, uuid.uuid4().hex, arrived)
+            request = setup.reader.read(intake, uuid.uuid4().hex, arrived)
             request = self._rewrite(request)
             check_model(request)
             request = self._rank(request)
-            visit = Visit(plan, request, intake)
-            if waiting := gather(plan.policy, request):
+            visit = Visit(setup, request, intake)
+            if waiting := gather(setup.policy, request):
                 return self._decide_later(visit, waiting)
-            if waiting := plan.gate.admit(request, self._store.view()):
+            if waiting := setup.gate.admit(request, self._store.view()):
                 return self._decide_later(visit, waiting, admitted=True)
             return self._place(visit)
         except Refused as refusal:
@@ -111,7 +111,7 @@ class Flow:
         """The same steps from where the request had to wait."""
         try:
             await waiting
-            if not admitted and (turn := visit.plan.gate.admit(visit.request, self._store.view())):
+            if not admitted and (turn := visit.setup.gate.admit(visit.request, self._store.view())):
                 await turn
             return self._place(visit)
         except Refused as refusal:
@@ -134,7 +134,7 @@ class Flow:
     def _place(self, visit: "Visit") -> Ticket:
         """Everything that is done against one view of the pool; nothing in here waits."""
         began = self._clock()
-        request, policy = visit.request, visit.plan.policy
+        request, policy = visit.request, visit.setup.policy
         pool = screen(policy, request, self._store.view())
         pool = look_up(policy, request, pool)
         for admitter in policy.admitters:
@@ -148,9 +148,9 @@ class Flow:
 
 @dataclass(slots=True, frozen=True)
 class Visit:
-    """One request on its way, with the plan it came in under."""
+    """One request on its way, with the setup it came in under."""
 
-    plan: Plan
+    setup: Setup
     request: Request
     intake: Intake
 

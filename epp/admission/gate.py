@@ -24,10 +24,13 @@ class Gate(Protocol):
 class SheddingGate:
     """Without flow control: all go at once, but sheddable work while the pool is saturated."""
 
-    def __init__(self, detector: SaturationDetector) -> None:
+    def __init__(self, detector: SaturationDetector | None) -> None:
+        """Without a detector nothing is ever shed."""
         self._detector = detector
 
     def admit(self, request: Request, pool: PoolView) -> None:
         """Raises `Saturated` for priority below 0 when the detector says 1 or more."""
-        if request.priority < 0 and self._detector.saturation(pool) >= 1.0:
+        if request.priority >= 0 or self._detector is None:
+            return
+        if self._detector.saturation(pool) >= 1.0:
             raise Saturated("the pool is saturated and this request's priority is below 0")

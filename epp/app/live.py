@@ -1,0 +1,134 @@
+"""The configuration in force, and how a changed one takes its place without losing anything."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from structlog.typing import FilteringBoundLogger
+
+from epp.admission import SheddingGate
+from epp.assemble import Assembly, House, assemble_text
+from epp.config.catalogue import Catalogue
+from epp.config.options import RunOptions
+from epp.config.outside import file_plugins, installed_plugins
+from epp.datastore import Datastore
+from epp.datastore.shelf import Shelf
+from epp.domain.clock import Clock
+from epp.errors import ConfigError
+from epp.flow import Setup
+from epp.observe.picker_metrics import PickerMetrics
+from epp.plugins.catalog import CATALOGUE
+from epp.points import StateShelf
+from epp.request.limits import Limits
+from epp.request.reader import RequestReader
+from epp.scheduling.measure import Observe
+
+
+@dataclass(slots=True, frozen=True)
+class Loaded:
+    """What one configuration came to."""
+
+    assembly: Assembly
+    setup: Setup
+    source: str
+
+
+class LiveConfig:
+    """Builds setups from configurations; remembers the one in force.
+
+    State lives in the datastore under a plugin's name, type and shape, so the plugins of a new
+    configuration find what those of the old one knew.
+    """
+
+    def __init__(
+        self,
+        options: RunOptions,
+        store: Datastore,
+        metrics: PickerMetrics,
+        log: FilteringBoundLogger,
+        *,
+        clock: Clock,
+        secret: bytes,
+    ) -> None:
+        self._options = options
+        self._store = store
+        self._metrics = metrics
+        self._log = log
+        self._clock = clock
+        self._secret = secret
+        self._random = random.Random()
+        self.reloads = 0
+        self.now: Loaded = self._load(*self._first_text())
+
+    def take(self, text: str) -> Setup | None:
+        """Put a changed configuration in force and return its setup; None if it is broken.
+
+        A broken one changes nothing: it costs a log line with every problem, and a count.
+        """
+        try:
+            self.now = self._load(text, self._options.config_file)
+        except ConfigError as error:
+            self._metrics.reloaded("config", "refused")
+            self._log.error("configuration refused, the old one stays", problems=error.problems)
+            return None
+        self.reloads += 1
+        self._metrics.reloaded("config", "applied")
+        self._log.info("configuration reloaded", source=self.now.source)
+        return self.now.setup
+
+    def _first_text(self) -> tuple[str | bytes | None, str]:
+        options = self._options
+        if options.config_text:
+            return options.config_text, "--config-text"
+        if options.config_file:
+            return read_config(options.config_file), options.config_file
+        return None, ""
+
+    def _load(self, text: str | bytes | None, origin: str) -> Loaded:
+        shelves: list[Shelf] = []
+
+        def shelf(name: str, plugin_type: str) -> StateShelf:
+            shelves.append(self._store.shelf(name, plugin_type))
+            return shelves[-1]
+
+        house = House(
+            clock=self._clock,
+            random=self._random,
+            shelf=shelf,
+            secret=self._secret,
+            measure=self._measure,
+        )
+        assembly = assemble_text(text, origin, self._catalogue(), house)
+        self._store.clear_unused_state(shelves)
+        self._warn(assembly)
+        return Loaded(assembly, self._setup(assembly), assembly.plan.loaded.origin)
+
+    def _catalogue(self) -> Catalogue:
+        catalogue = CATALOGUE.plus(installed_plugins(), "installed packages")
+        for path in self._options.plugin_files:
+            catalogue = catalogue.plus(file_plugins(path), path)
+        return catalogue
+
+    def _measure(self, point: str, type_name: str, name: str) -> Observe | None:
+        return self._metrics.plugin(point, type_name, name).observe
+
+    def _setup(self, assembly: Assembly) -> Setup:
+        policy, options = assembly.policy, self._options
+        limits = Limits(
+            body_bytes=options.max_body_bytes,
+            header_bytes=options.max_header_bytes,
+            json_depth=options.max_json_depth,
+        )
+        return Setup(RequestReader(policy.parsers, limits), SheddingGate(policy.saturation), policy)
+
+    def _warn(self, assembly: Assembly) -> None:
+        for warning in assembly.policy.warnings:
+            self._log.warning("configuration", warning=warning)
+
+
+def read_config(path: str) -> bytes:
+    """The text of a configuration file. Raises ConfigError when it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError([f"--config-file {path}: cannot be read: {error.strerror}"]) from error
