@@ -77,6 +77,11 @@ class Datastore:
         entry = self._by_address.get(address)
         return entry.endpoint if entry else None
 
+    def inflight(self, key: str) -> int:
+        """How many requests of ours are open on the endpoint with this key."""
+        entry = self._entries.get(key)
+        return entry.account.requests if entry else 0
+
     def set_endpoints(self, source: str, endpoints: Sequence[Endpoint]) -> None:
         """Take the full set of one source; the same set again changes nothing.
 

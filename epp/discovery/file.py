@@ -1,0 +1,150 @@
+"""Endpoints from a file: read at start, again when it changes, never believed when broken."""
+
+import asyncio
+import contextlib
+import hashlib
+from pathlib import Path
+from typing import Any, ClassVar, Final, Self
+
+import structlog
+from pydantic import BaseModel, ConfigDict, Field
+from watchfiles import awatch
+
+from epp.datastore import Datastore
+from epp.discovery.parse import MAX_BYTES, parse_endpoints
+from epp.discovery.resolve import Names, Resolve, resolve_by_system
+from epp.domain.endpoint import Endpoint
+from epp.errors import ConfigError
+
+SOURCE: Final = "file"
+POLL_EVERY: Final = 1.0
+RESOLVE_EVERY: Final = 30.0
+RESOLVE_DEADLINE: Final = 5.0
+
+
+class FileDiscovery:
+    """file-discovery: tells the store which endpoints a YAML or JSON file lists.
+
+    The file may be replaced by rename, or by a symbolic link on its way (as ConfigMaps are).
+    """
+
+    type: ClassVar[str] = "file-discovery"
+
+    class Params(BaseModel):
+        """Parameters as they stand in a configuration."""
+
+        model_config = ConfigDict(extra="forbid", frozen=True)
+
+        path: str = Field(min_length=1)
+        watchFile: bool = False
+
+    def __init__(
+        self,
+        path: str | Path,
+        store: Datastore,
+        *,
+        watch: bool = True,
+        resolve: Resolve = resolve_by_system,
+        poll_every: float = POLL_EVERY,
+        resolve_every: float = RESOLVE_EVERY,
+        log: Any = None,
+    ) -> None:
+        self.path = Path(path)
+        self._store = store
+        self._watch = watch
+        self._poll_every = poll_every
+        self._resolve_every = resolve_every
+        self._log = log if log is not None else structlog.get_logger("epp.discovery")
+        self._names = Names(resolve, RESOLVE_DEADLINE, self._log)
+        self._listed: tuple[Endpoint, ...] = ()
+        self._digest = b""
+        self._complaint = ""
+
+    @classmethod
+    def from_params(cls, params: Params, store: Datastore) -> Self:
+        """What a configuration that names this plugin asks for."""
+        return cls(params.path, store, watch=params.watchFile)
+
+    async def load(self) -> None:
+        """Read the file and tell the store. Raises `ConfigError` if that cannot be done."""
+        data = self._read()
+        self._listed = parse_endpoints(data, str(self.path))
+        self._digest = hashlib.sha256(data).digest()
+        await self._publish()
+
+    async def run(self) -> None:
+        """Follow changes until cancelled; a broken file changes nothing and is logged once."""
+        changed = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow_names())
+            if self._watch:
+                group.create_task(self._listen(changed))
+                group.create_task(self._follow_file(changed))
+
+    # -- the file ---------------------------------------------------------------------------------
+
+    async def _follow_file(self, changed: asyncio.Event) -> None:
+        # Told by the system or not, the content is looked at once in a while: links may lead
+        # through directories nobody watches, and some file systems tell nothing.
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._poll_every):
+                    await changed.wait()
+            changed.clear()
+            await self._reload()
+
+    async def _listen(self, changed: asyncio.Event) -> None:
+        try:
+            async for _ in awatch(self.path.parent, recursive=False, debounce=50, step=20):
+                changed.set()
+        except (OSError, RuntimeError) as error:
+            self._log.warning("file_watch_unavailable", path=str(self.path), why=str(error))
+
+    async def _reload(self) -> None:
+        try:
+            data = self._read()
+            digest = hashlib.sha256(data).digest()
+            if digest == self._digest:
+                self._heal()
+                return
+            listed = parse_endpoints(data, str(self.path))
+        except ConfigError as error:
+            self._complain(str(error))
+            return
+        self._heal()
+        self._listed, self._digest = listed, digest
+        await self._publish()
+        self._log.info("endpoints_loaded", path=str(self.path), endpoints=len(listed))
+
+    def _read(self) -> bytes:
+        try:
+            with self.path.open("rb") as file:
+                return file.read(MAX_BYTES + 1)
+        except OSError as error:
+            why = error.strerror or repr(error)
+            raise ConfigError([f"{self.path}: cannot be read: {why}"]) from error
+
+    def _complain(self, why: str) -> None:
+        if why != self._complaint:
+            self._complaint = why
+            kept = len(self._listed)
+            self._log.error("endpoints_broken", path=str(self.path), why=why, kept=kept)
+
+    def _heal(self) -> None:
+        if self._complaint:
+            self._complaint = ""
+            self._log.info("endpoints_healed", path=str(self.path))
+
+    # -- the names --------------------------------------------------------------------------------
+
+    async def _follow_names(self) -> None:
+        while True:
+            await asyncio.sleep(self._resolve_every)
+            await self._publish()
+
+    async def _publish(self) -> None:
+        listed = self._listed
+        endpoints = await self._names.settle(listed)
+        if listed is self._listed:
+            # While names were looked up the file may have changed; then its own look-up counts.
+            self._store.set_endpoints(SOURCE, endpoints)
