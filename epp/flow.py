@@ -14,8 +14,6 @@ from typing import Protocol
 import msgspec
 
 from epp.admission import Gate
-from epp.datastore.store import Datastore
-from epp.domain.clock import Clock
 from epp.domain.path import Intake, Ticket
 from epp.domain.pool import PoolView
 from epp.domain.request import Request
@@ -74,15 +72,15 @@ class Setup:
 class Flow:
     """Places requests. One for the process; `setup` may be exchanged between two requests."""
 
-    def __init__(
-        self, *, setup: Setup, rules: Rules, store: Datastore, desk: Desk, shed: Shedder, clock: Clock
-    ) -> None:
+    def __init__(self, setup: Setup, rules: Rules, desk: Desk, shed: Shedder) -> None:
         self.setup = setup
         self._rules = rules
-        self._store = store
         self._desk = desk
+        self._store = desk.store
+        self._clock = desk.clock
         self._shed = shed
-        self._clock = clock
+        self.waiting: dict[str, Request] = {}
+        """Requests that wait for facts or for admission, by our id; for the debug page."""
 
     def decide(self, intake: Intake) -> Ticket | Awaitable[Ticket]:
         """Place a request. Raises `Refused`, at once or from the awaitable."""
@@ -109,6 +107,7 @@ class Flow:
         self, visit: "Visit", waiting: Awaitable[None], *, admitted: bool = False
     ) -> Ticket:
         """The same steps from where the request had to wait."""
+        self.waiting[visit.request.id] = visit.request
         try:
             await waiting
             if not admitted and (turn := visit.setup.gate.admit(visit.request, self._store.view())):
@@ -118,6 +117,8 @@ class Flow:
             waited = self._clock() - visit.request.arrived
             self._desk.reports.refused(visit.request, refusal, waited)
             raise
+        finally:
+            del self.waiting[visit.request.id]
 
     def _rewrite(self, request: Request) -> Request:
         """A rule for the incoming model beats the client's rewrite header."""

@@ -5,7 +5,7 @@ see the response, and settles everything exactly once, however the request ends.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 from epp.datastore.ledger import Reservation
@@ -70,6 +70,8 @@ class Desk:
     reports: Reports
     clock: Clock
     shown: Shown = Shown()
+    open: dict[str, "PlacedTicket"] = field(default_factory=dict)
+    """Placed requests whose responses are not over, by our id; for the debug page."""
 
 
 class PlacedTicket:
@@ -110,6 +112,7 @@ class PlacedTicket:
 
     def hold(self, pool: PoolView) -> None:
         """Count the request against its endpoint and tell plugins of the pick."""
+        self._desk.open[self._request.id] = self
         self._reservation = self._desk.store.reserve(
             self._decision.endpoint,
             tokens=uncached_tokens(self._request, pool, self._decision.endpoint),
@@ -122,6 +125,24 @@ class PlacedTicket:
         except BaseException:
             self.ended(Ending.FAULT)
             raise
+
+    @property
+    def request(self) -> Request:
+        return self._request
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where its load is counted: the pick, or what the gateway used instead."""
+        return self._reservation.endpoint if self._reservation else self._decision.endpoint
+
+    @property
+    def status(self) -> int:
+        """Of the response; 0 until its headers have come."""
+        return self._status
+
+    @property
+    def first_token_seen(self) -> bool:
+        return self._chunks_seen
 
     @property
     def destination(self) -> str:
@@ -166,6 +187,7 @@ class PlacedTicket:
         if self._over:
             return
         self._over = True
+        self._desk.open.pop(self._request.id, None)
         if ending is Ending.COMPLETE and self._status >= 500:
             ending = Ending.UPSTREAM_ERROR
         if self._reservation:

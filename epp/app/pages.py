@@ -1,0 +1,160 @@
+"""What the debug pages and the gauges show, read from the rooms when somebody looks."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from epp.admin import pages
+from epp.admin.debug import DebugSources
+from epp.app.live import LiveConfig
+from epp.datastore import Datastore
+from epp.domain.clock import Clock
+from epp.domain.headers import REQUEST_ID
+from epp.domain.request import Request
+from epp.flow import Flow
+from epp.observe.decisions import DecisionLog
+from epp.observe.pool_metrics import EndpointState, PoolState
+from epp.ticket import Desk, PlacedTicket
+
+MOST_LISTED = 100
+
+
+class Pages:
+    """Sources of the debug pages, and the state behind the pool's gauges."""
+
+    def __init__(
+        self,
+        pool_name: str,
+        *,
+        store: Datastore,
+        desk: Desk,
+        flow: Flow,
+        decisions: DecisionLog,
+        live: LiveConfig,
+        held: Callable[[], int],
+        clock: Clock,
+    ) -> None:
+        self._pool_name = pool_name
+        self._store = store
+        self._desk = desk
+        self._flow = flow
+        self._decisions = decisions
+        self._live = live
+        self._held = held
+        self._clock = clock
+
+    def sources(self, allowed_hosts: tuple[str, ...]) -> DebugSources:
+        return DebugSources(
+            endpoints=self.endpoints,
+            requests=self.requests,
+            decisions=lambda wanted: pages.DecisionsPage(self._decisions.find(wanted)),
+            last_decisions=lambda count: pages.DecisionsPage(self._decisions.last(count)),
+            prefix=self.prefix,
+            config=self.config,
+            allowed_hosts=frozenset(allowed_hosts),
+        )
+
+    def pool_state(self) -> PoolState:
+        """Every endpoint as last scraped, for the gauges of the pool."""
+        rows = zip(self._store.endpoints, self._described(), strict=True)
+        return PoolState(self._pool_name, tuple(state_of(e, row) for e, row in rows))
+
+    def endpoints(self) -> pages.EndpointsPage:
+        return pages.EndpointsPage(self._pool_name, tuple(map(row_of, self._described())))
+
+    def requests(self) -> pages.RequestsPage:
+        now, open_ones, waiting = self._clock(), self._desk.open, self._flow.waiting
+        return pages.RequestsPage(
+            open_count=len(open_ones),
+            queued_count=len(waiting),
+            held_bytes=self._held(),
+            open=tuple(open_of(t, now) for t in list(open_ones.values())[:MOST_LISTED]),
+            queued=tuple(queued_of(r, now) for r in list(waiting.values())[:MOST_LISTED]),
+        )
+
+    def prefix(self, name: str) -> pages.PrefixPage | None:
+        """What prefix producers believe of the endpoint called `name`."""
+        slot = next((row["slot"] for row in self._described() if row["name"] == name), None)
+        if slot is None:
+            return None
+        instances = self._live.now.assembly.instances
+        indexes = tuple(
+            pages.PrefixIndex(plugin, blocks=plugin_instance.held_blocks(slot))
+            for plugin, plugin_instance in instances.items()
+            if hasattr(plugin_instance, "held_blocks")
+        )
+        return pages.PrefixPage(name, indexes)
+
+    def config(self) -> pages.ConfigPage:
+        loaded, live = self._live.now.assembly.plan.loaded, self._live
+        return pages.ConfigPage(
+            source=live.now.source,
+            effective=loaded.config.model_dump(mode="json", by_alias=True, exclude_none=True),
+            warnings=live.now.assembly.policy.warnings,
+            reloads=live.reloads,
+        )
+
+    def _described(self) -> list[dict[str, Any]]:
+        return self._store.describe()
+
+
+def row_of(told: Mapping[str, Any]) -> pages.EndpointRow:
+    raw, corrected, inflight = told["raw"], told["corrected"], told["inflight"]
+    return pages.EndpointRow(
+        name=told["name"],
+        namespace=told["namespace"],
+        address=told["address"],
+        ready=told["ready"],
+        fresh=told["fresh"],
+        ejected=told["health"]["ejected"],
+        age=told["age"],
+        raw=pages.Gauges(*known(told, raw)),
+        corrected=pages.Gauges(corrected["waiting"], corrected["running"], raw["kv_usage"]),
+        inflight_requests=inflight["requests"],
+        inflight_tokens=inflight["tokens"],
+        labels=told["labels"],
+        columns={name: value for name, value in raw["custom"].items() if value is not None},
+    )
+
+
+def known(told: Mapping[str, Any], raw: Mapping[str, Any]) -> tuple[float | None, ...]:
+    """Raw gauges, None for all where there never was a scrape."""
+    if told["age"] is None:
+        return None, None, None
+    return raw["waiting"], raw["running"], raw["kv_usage"]
+
+
+def state_of(endpoint: Any, told: Mapping[str, Any]) -> EndpointState:
+    waiting, running, kv_usage = known(told, told["raw"])
+    return EndpointState(
+        endpoint=endpoint,
+        waiting=waiting,
+        running=running,
+        kv_usage=kv_usage,
+        fresh=told["fresh"],
+        ejected=told["health"]["ejected"],
+        inflight_requests=told["inflight"]["requests"],
+        inflight_tokens=told["inflight"]["tokens"],
+    )
+
+
+def open_of(ticket: PlacedTicket, now: float) -> pages.OpenRequest:
+    request = ticket.request
+    return pages.OpenRequest(
+        id=request.id,
+        endpoint=ticket.endpoint.address,
+        age=now - request.arrived,
+        client_id=request.headers.get(REQUEST_ID, ""),
+        model=request.target_model,
+        status=ticket.status,
+        first_token=ticket.first_token_seen,
+    )
+
+
+def queued_of(request: Request, now: float) -> pages.QueuedRequest:
+    return pages.QueuedRequest(
+        id=request.id,
+        age=now - request.arrived,
+        model=request.model,
+        priority=request.priority,
+        fairness_id=request.fairness_id,
+    )
