@@ -108,7 +108,8 @@ def reassemble(
 
 
 def _build_all(planned: Plan, house: House) -> Built:
-    built, problems = {}, []
+    built: dict[str, Any] = {}
+    problems: list[str] = []
     for one in planned.plugins:
         try:
             built[one.name] = _build(one, planned.loaded.place, house)

@@ -27,6 +27,8 @@ class Planned:
     """Where it is written; empty for one that was injected."""
     because: str = ""
     """Why it was injected."""
+    file: str | None = None
+    """The Python file its class was loaded from, where the configuration names one."""
 
     @property
     def type(self) -> str:
@@ -120,7 +122,7 @@ class Instances:
         before = len(self.problems.found)
         params = self._params(plugin, entry, path)
         if len(self.problems.found) == before:
-            self._by_name[name] = Planned(name, plugin, params, path)
+            self._by_name[name] = Planned(name, plugin, params, path, file=entry.file)
 
     def _class(self, entry: PluginEntry, path: Path) -> PluginClass | None:
         if entry.file is not None:

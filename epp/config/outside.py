@@ -3,17 +3,26 @@
 import importlib.metadata
 import sys
 import traceback
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from epp.config.catalogue import PluginClass, malformed
+from epp.config.catalogue import Catalogue, PluginClass, malformed
 from epp.errors import ConfigError
 
 GROUP: Final = "epp.plugins"
 """Entry point group; each entry names a plugin class or a module full of them."""
 MAX_FILE_BYTES: Final = 1 << 20
+
+
+def with_outside(catalogue: Catalogue, files: Iterable[str | Path] = ()) -> Catalogue:
+    """`catalogue` with what installed packages and `files` offer. Raises ConfigError."""
+    catalogue = catalogue.plus(installed_plugins(), f"entry points {GROUP}")
+    for file in files:
+        catalogue = catalogue.plus(file_plugins(file), str(file))
+    return catalogue
 
 
 def installed_plugins() -> tuple[PluginClass, ...]:

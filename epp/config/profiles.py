@@ -23,6 +23,13 @@ class PlannedProfile:
     scorers: list[tuple[Planned, float]] = field(default_factory=list)
     picker: Planned | None = None
     """Never None in a finished plan."""
+    written: list[str] = field(default_factory=list)
+    """Names of its members as listed."""
+
+    def members(self) -> list[str]:
+        """Names of all members: those listed, then a picker that was not."""
+        added = self.picker is not None and self.picker.name not in self.written
+        return [*self.written, *([self.picker.name] if added and self.picker else [])]
 
 
 def plan_profiles(
@@ -88,6 +95,7 @@ def _join(
     if planned in profile.filters or any(planned is scorer for scorer, _ in profile.scorers):
         instances.problems.add(path, f"{planned.name} is in this profile already; remove one")
         return
+    profile.written.append(planned.name)
     if "filter" in points:
         profile.filters.append(planned)
     if "scorer" in points:

@@ -4,7 +4,7 @@ import re
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from typing import Annotated, Final
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 _SUFFIXES: Final = {
     "": Decimal(1),
@@ -70,6 +70,14 @@ def parse_duration(text: str) -> float:
     return sign * sum(float(step["number"]) * units[step["unit"]] for step in steps)
 
 
+def format_duration(seconds: float) -> str:
+    """A Go duration that `parse_duration` reads back, in the largest unit that stays whole."""
+    for unit, size in (("h", 3600.0), ("m", 60.0), ("s", 1.0)):
+        if seconds % size == 0 and (seconds or unit == "s"):
+            return f"{int(seconds / size)}{unit}"
+    return f"{round(seconds * 1e9) / 1e6:.6f}".rstrip("0").rstrip(".") + "ms"
+
+
 def _quantity(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError("is not a quantity; write for example 5000, 20k, 1G or 4Gi")
@@ -88,5 +96,10 @@ def _duration(value: object) -> float:
 Quantity = Annotated[int, BeforeValidator(_quantity)]
 """A field that reads a Kubernetes quantity; a plain number is taken as it stands."""
 
-Duration = Annotated[float, BeforeValidator(_duration), Field(ge=0)]
+Duration = Annotated[
+    float,
+    BeforeValidator(_duration),
+    Field(ge=0),
+    PlainSerializer(format_duration, return_type=str, when_used="json"),
+]
 """A field that reads a Go duration of 0 or more; its value is in seconds."""

@@ -16,7 +16,7 @@ from epp.scheduling.profile import Profile
 class Scheduler:
     """Places requests. Holds no state of its own between two requests.
 
-    Cost with three scorers and max-score-picker, traced (test/bench/bench_scheduling.py): see there.
+    What a pick costs is in `test/bench/bench_scheduling.py`.
     """
 
     __slots__ = ("_handler", "_names", "_only", "_profiles", "_traced")

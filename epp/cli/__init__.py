@@ -1,0 +1,41 @@
+"""The command line: one module per command, each imported only when it is the one that runs.
+
+A module exports its click command as `command`. It may use everything below it; nothing may use it.
+"""
+
+import importlib
+from collections.abc import Mapping
+from typing import Final
+
+import click
+
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "run": ("epp.cli.run", "Run the endpoint picker."),
+    "config": ("epp.cli.config", "Check and explain picker configurations."),
+    "envoy-config": ("epp.cli.envoy_config", "Print an Envoy configuration for the picker."),
+    "explain": ("epp.cli.explain", "Show why a request went where it went."),
+}
+"""Command to its module and its line of help, so that `epp --help` imports none of them."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup)
+@click.version_option(package_name="epp", prog_name="epp")
+def main() -> None:
+    """An inference endpoint picker for the Kubernetes Gateway API."""
