@@ -1,6 +1,6 @@
 """The picker by lot, weighted."""
 
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 import numpy as np
 
@@ -8,6 +8,8 @@ from epp.domain.pool import Ints, PoolView, Scores
 from epp.domain.request import Request
 from epp.plugins.pickers._choice import PickerParams, uniforms
 from epp.points import Tools
+
+TINY: Final = 1e-300
 
 
 class WeightedRandomPicker:
@@ -29,8 +31,10 @@ class WeightedRandomPicker:
         self._random = tools.random
 
     def pick(self, request: Request, pool: PoolView, totals: Scores) -> Ints:
-        # -log(1 - U) / total falls as U**(1/total) rises, and keeps apart what would underflow.
+        # The same order by logarithms of -log(U) / total, in which nothing under- or overflows.
         draws = -np.log1p(-uniforms(self._random, len(totals)))
-        weights = np.maximum(totals, 0.0)
-        waits = np.divide(draws, weights, out=np.full(len(totals), np.inf), where=weights > 0)
+        logs = np.log(np.maximum(draws, TINY))
+        some = totals > 0
+        waits = np.full(len(totals), np.inf)
+        waits[some] = logs[some] - np.log(totals[some])
         return np.lexsort((draws, waits))[: self._most]

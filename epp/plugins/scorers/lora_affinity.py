@@ -1,23 +1,12 @@
 """The scorer of LoRA adapters."""
 
-from collections.abc import Collection
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 
+from epp.datastore.sample import LoraState
 from epp.domain.pool import PoolView, Scores
 from epp.domain.request import Request
-
-
-class LoraState(Protocol):
-    """What an endpoint says of its adapters; a value of the `lora` column."""
-
-    @property
-    def running(self) -> Collection[str]: ...
-    @property
-    def waiting(self) -> Collection[str]: ...
-    @property
-    def max_adapters(self) -> int: ...
 
 
 class LoraAffinityScorer:
@@ -42,13 +31,11 @@ class LoraAffinityScorer:
         return np.array([_rate(request.target_model, state) for state in states.tolist()])
 
 
-def _says_something(state: LoraState | None) -> bool:
-    return state is not None and bool(state.max_adapters or state.running or state.waiting)
+def _says_something(state: LoraState) -> bool:
+    return bool(state.max_adapters or state.running or state.waiting)
 
 
-def _rate(adapter: str, state: LoraState | None) -> float:
-    if state is None:
-        return 0.0
+def _rate(adapter: str, state: LoraState) -> float:
     if adapter in state.running:
         return 1.0
     if len(state.running) + len(state.waiting) < state.max_adapters:

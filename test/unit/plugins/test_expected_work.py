@@ -1,0 +1,216 @@
+"""The default policy: what each term of its cost does, and that a burst spreads."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.pools import decision, pool, request, tools
+
+from epp.plugins.columns import uncached_tokens
+from epp.plugins.pickers.max_score import MaxScorePicker
+from epp.plugins.producers.approx_prefix import ApproxPrefixCacheProducer
+from epp.plugins.scorers.expected_work import ExpectedWorkScorer
+
+
+def scorer(**given):
+    return ExpectedWorkScorer(ExpectedWorkScorer.Params.model_validate(given))
+
+
+def cost(asked, view, **given):
+    return scorer(**given).cost(asked, view).tolist()
+
+
+def prompt(tokens, **fields):
+    return request(range(tokens), **fields)
+
+
+def matches(cached, total):
+    return {"prefix_tokens": cached, "prefix_total": [total] * len(cached)}
+
+
+@pytest.mark.parametrize(
+    ("columns", "costs"),
+    [
+        pytest.param({}, [1256, 1256], id="idle"),
+        pytest.param({"inflight_tokens": [0, 500]}, [1256, 1756], id="queued-prefill"),
+        pytest.param({"running": [0, 3]}, [1256, 4 * 1256], id="batch"),
+        pytest.param({"inflight_requests": [0, 3]}, [1256, 4 * 1256], id="own-batch"),
+        pytest.param(
+            {"waiting": [0, 2], "inflight_requests": [0, 2]}, [1256, 3 * 1256], id="own-waiting"
+        ),
+        pytest.param({"waiting": [0, 2]}, [1256, 3 * 3256], id="waiting-of-others"),
+        pytest.param(matches([0, 512], 1000), [1256, 744], id="cached"),
+        pytest.param(matches([0, 64], 1000), [1256, 1256], id="match-below-the-gate"),
+        pytest.param(
+            {"inflight_tokens": [0, 513], **matches([0, 512], 1000)},
+            [1256, 1769],
+            id="hot-prefix-not-followed",
+        ),
+        pytest.param(
+            {"inflight_tokens": [0, 512], **matches([0, 512], 1000)},
+            [1256, 1256],
+            id="hot-prefix-still-followed",
+        ),
+        pytest.param({"warmth": [1, 0.5]}, [1256, 2512], id="half-warm"),
+        pytest.param({"warmth": [1, 0]}, [1256, 16 * 1256], id="cold-still-gets-a-share"),
+        pytest.param(
+            {"kv_usage": [0, 0.9], "kv_blocks": [500.0, 500.0], "block_size": [16.0, 16.0]},
+            [1256, 1256 + 456],
+            id="kv-memory-lacking",
+        ),
+        pytest.param(
+            {"kv_usage": [0.9, 0.9], "kv_blocks": [0, 0], "block_size": [0, 0]},
+            [1256, 1256],
+            id="kv-memory-unknown",
+        ),
+    ],
+)
+def test_cost_in_tokens(columns, costs):
+    assert cost(prompt(1000), pool(2, **columns)) == pytest.approx(costs)
+
+
+@pytest.mark.parametrize(
+    ("limit", "work"),
+    [pytest.param(10, 1010, id="lower"), pytest.param(9999, 1256, id="higher")],
+)
+def test_the_clients_limit_bounds_the_output(limit, work):
+    assert cost(prompt(1000, max_output_tokens=limit), pool(1)) == [work]
+
+
+def test_the_score_is_the_least_cost_over_the_cost():
+    view = pool(2, inflight_tokens=[0, 1256])
+
+    assert scorer().score(prompt(1000), view).tolist() == [1.0, 0.5]
+
+
+def test_an_endpoint_with_old_metrics_stands_behind_every_fresh_one():
+    view = pool(3, running=[9, 0, 30], fresh=[True, False, True])
+    scores = scorer().score(prompt(1000), view)
+
+    assert scores.argsort().tolist() == [1, 2, 0]
+
+
+def test_where_all_metrics_are_old_our_own_requests_decide():
+    view = pool(2, running=[0, 50], inflight_requests=[2, 1], fresh=[False, False])
+
+    assert scorer().score(prompt(1000), view).argmax() == 1
+
+
+def test_no_prompt_still_has_a_cost():
+    assert scorer().score(request(), pool(3)).tolist() == [1, 1, 1]
+
+
+class Ledger:
+    """What the picker counts between two scrapes: its own requests and their prompt tokens."""
+
+    def __init__(self, size):
+        self.requests, self.tokens = np.zeros(size, np.int64), np.zeros(size, np.int64)
+
+    def view(self):
+        return pool(
+            len(self.requests),
+            inflight_requests=self.requests.copy(),
+            inflight_tokens=self.tokens.copy(),
+            waiting=self.requests.astype(float),
+        )
+
+    def sent(self, row, tokens):
+        self.requests[row] += 1
+        self.tokens[row] += tokens
+
+
+class Burst:
+    """Requests placed one after another, with no scrape in between."""
+
+    def __init__(self, size, seed=1):
+        self.ledger = Ledger(size)
+        self.scorer = scorer()
+        self.picker = MaxScorePicker(MaxScorePicker.Params(), tools(seed=seed))
+        params = ApproxPrefixCacheProducer.Params()
+        self.producer = ApproxPrefixCacheProducer(params, tools())
+
+    def place(self, asked):
+        view = self.ledger.view()
+        view = view.having(self.producer.columns(asked, view))
+        row = int(self.picker.pick(asked, view, self.scorer.score(asked, view))[0])
+        self.producer.picked(asked, view, decision(view.endpoints[row]))
+        self.ledger.sent(row, int(uncached_tokens(asked, view)[row]))
+        return row
+
+
+def unlike(number, tokens=800):
+    return request([number] * tokens)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_burst_over_idle_endpoints_ends_within_one_of_even(seed):
+    burst = Burst(8, seed)
+    counts = Counter(burst.place(unlike(number)) for number in range(64))
+
+    assert set(counts.values()) == {8}
+
+
+@pytest.mark.parametrize("count", [1, 7, 61])
+def test_any_burst_of_like_requests_ends_within_one_of_even(count):
+    burst = Burst(8)
+    for number in range(count):
+        burst.place(unlike(number))
+
+    assert np.ptp(burst.ledger.requests) <= 1
+
+
+def test_a_burst_on_a_short_shared_opening_spreads():
+    burst = Burst(8)
+    for number in range(64):
+        burst.place(request([*range(512), *[1000 + number] * 7000]))
+
+    assert np.ptp(burst.ledger.requests) <= 1
+
+
+def test_a_hot_prefix_reaches_more_than_one_endpoint():
+    burst = Burst(8)
+    for number in range(64):
+        burst.place(request([*range(4096), *[10_000 + number] * 1024]))
+
+    assert burst.ledger.requests.min() > 0
+
+
+def test_turns_of_a_conversation_stay_where_its_cache_is():
+    burst, turns = Burst(8), list(range(2000))
+    first = burst.place(request(turns))
+    burst.ledger = Ledger(8)
+
+    rows = set()
+    for turn in range(1, 6):
+        turns += [turn * 10_000 + number for number in range(300)]
+        rows.add(burst.place(request(turns)))
+        burst.ledger = Ledger(8)
+
+    assert rows == {first}
+
+
+@given(
+    st.integers(0, 5000),
+    st.lists(
+        st.tuples(
+            st.floats(0, 1e4),
+            st.floats(0, 1e3),
+            st.integers(0, 10**7),
+            st.floats(0, 1),
+            st.booleans(),
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+)
+def test_scores_are_above_zero_and_the_best_has_one(tokens, rows):
+    waiting, running, inflight, warm, fresh = (list(column) for column in zip(*rows, strict=True))
+    view = pool(
+        waiting=waiting, running=running, inflight_tokens=inflight, warmth=warm, fresh=fresh
+    )
+    scores = scorer().score(prompt(tokens), view)
+
+    assert scores.max() == 1.0
+    assert scores.min() > 0.0
