@@ -464,11 +464,11 @@ class Engine:
         if seq.first_token_at < 0:
             seq.first_token_at = self.clock
             self.stats.prompt_tokens += seq.request.prompt_tokens
+            result.first.append(seq)
         if seq.request.output_tokens:
             seq.generated += 1
             result.sampled += 1
             result.emitted.append(seq)
-        result.first.append(seq)
         if seq.generated >= seq.request.output_tokens:
             self._complete(seq, result)
         else:

@@ -7,7 +7,7 @@ are taken at admission, so nothing is ever preempted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 from random import Random
 from typing import TYPE_CHECKING, Literal
@@ -58,7 +58,7 @@ class PacedEngine(Engine):
     def __init__(
         self, config: EngineConfig, pacing: Pacing, *, seed: int = 0, ready_at: float = 0.0
     ) -> None:
-        super().__init__(config, ready_at=ready_at)
+        super().__init__(replace(config, reserve_full_isl=True), ready_at=ready_at)
         self.pacing = pacing
         self._random = Random(seed)
         self._events: list[tuple[float, int, Sequence]] = []
@@ -96,7 +96,7 @@ class PacedEngine(Engine):
         return events[0][0] if events else None
 
     def _expect(self, seq: Sequence, delay: float) -> None:
-        heappush(self._events, (self.clock + delay, seq.rank, seq))
+        heappush(self._events, (self.clock + delay * self.slowdown, seq.rank, seq))
 
     def _token(self, seq: Sequence, result: StepResult) -> None:
         if seq.state is State.PREFILL:
@@ -117,12 +117,13 @@ class PacedEngine(Engine):
 
     def _first_token(self, seq: Sequence, result: StepResult) -> None:
         seq.state = State.DECODE
-        seq.first_token_at = self.clock
         del self._prefill[seq]
-        result.tokens += seq.request.prompt_tokens - seq.computed
-        result.first.append(seq)
-        seq.computed = seq.request.prompt_tokens
-        self.stats.prompt_tokens += seq.request.prompt_tokens
+        result.tokens += seq.total - seq.computed
+        seq.computed = seq.total
+        if seq.first_token_at < 0:
+            seq.first_token_at = self.clock
+            result.first.append(seq)
+            self.stats.prompt_tokens += seq.request.prompt_tokens
 
     def _leave(self, seq: Sequence) -> None:
         if seq.state is State.DECODE:
@@ -131,7 +132,6 @@ class PacedEngine(Engine):
 
     def _preempt(self, seq: Sequence) -> None:
         super()._preempt(seq)
-        seq.generated = 0
         self._events = [event for event in self._events if event[2] is not seq]
         heapify(self._events)
 
