@@ -8,10 +8,10 @@ from typing import Final
 class Limits:
     """Upper bounds on one request; over one of them it is refused, never cut."""
 
-    body_bytes: int = 64 * 1024 * 1024
+    body_bytes: int = 32 * 1024 * 1024
     header_bytes: int = 64 * 1024
     """All names and values of the header block together."""
-    json_depth: int = 128
+    json_depth: int = 64
     """Objects and arrays inside one another, the outermost counted as 1."""
     model_chars: int = 256
     """Of a model's name, in the body and in a header."""

@@ -69,7 +69,7 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
     for name, body in BODIES.items():
         whole = intake(body)
         yield f"read {name}", lambda whole=whole: reader.read(whole, "r", 0.0)
-        yield f"depth {name}", lambda body=body: deeper_than(body, 128)
+        yield f"depth {name}", lambda body=body: deeper_than(body, 64)
         yield f"rewrite {name}", lambda body=body: rewrite_model(body, "other")
     ids = intake(IDS, "/v1/completions")
     yield "read 100,000 token ids", lambda: reader.read(ids, "r", 0.0)
