@@ -193,7 +193,7 @@ async def test_an_address_in_use_is_an_oserror(wire):
         first = wire({}, pytest.fail)
         port = await first.listen(Listening())
         try:
-            with pytest.raises(OSError, match="listen|in use"):
+            with pytest.raises(OSError, match=r"listen|in use"):
                 await wire({}, pytest.fail).listen(Listening(port=port))
         finally:
             await first.close()
