@@ -13,6 +13,7 @@ from epp.config.options import RunOptions
 from epp.config.outside import file_plugins, installed_plugins
 from epp.datastore import Datastore
 from epp.datastore.shelf import Shelf
+from epp.discovery import plugin as discovery
 from epp.domain.clock import Clock
 from epp.errors import ConfigError
 from epp.flow import Setup
@@ -60,7 +61,7 @@ class LiveConfig:
         self.reloads = 0
         self.now: Loaded = self._load(*self._first_text())
 
-    def take(self, text: str) -> Setup | None:
+    def take(self, text: bytes) -> Setup | None:
         """Put a changed configuration in force and return its setup; None if it is broken.
 
         A broken one changes nothing: it costs a log line with every problem, and a count.
@@ -75,6 +76,11 @@ class LiveConfig:
         self._metrics.reloaded("config", "applied")
         self._log.info("configuration reloaded", source=self.now.source)
         return self.now.setup
+
+    def lost(self, why: str) -> None:
+        """The file cannot be read any more: what is in force stays."""
+        self._metrics.reloaded("config", "refused")
+        self._log.error("configuration lost, the old one stays", why=why)
 
     def _first_text(self) -> tuple[str | bytes | None, str]:
         options = self._options
@@ -104,7 +110,9 @@ class LiveConfig:
         return Loaded(assembly, self._setup(assembly), assembly.plan.loaded.origin)
 
     def _catalogue(self) -> Catalogue:
-        catalogue = CATALOGUE.plus(installed_plugins(), "installed packages")
+        catalogue = CATALOGUE.plus(discovery.PLUGINS).plus(
+            installed_plugins(), "installed packages"
+        )
         for path in self._options.plugin_files:
             catalogue = catalogue.plus(file_plugins(path), path)
         return catalogue

@@ -1,0 +1,256 @@
+"""One picker process: who is built from what, started and stopped in which order.
+
+datastore <- file discovery, scraper
+configuration -> policy -> flow -> gRPC ports
+admin: metrics and debug pages over all of them
+"""
+
+import asyncio
+import json
+import random
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Coroutine
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+from prometheus_client.registry import CollectorRegistry
+from structlog.typing import FilteringBoundLogger
+
+from epp.admin.server import Admin, AdminPorts
+from epp.admission.overload import LagShedder
+from epp.app.live import LiveConfig, read_config
+from epp.app.pages import Pages
+from epp.app.serving import GrpcPorts, Serving
+from epp.app.sources import dialects_of, discovery_of, fetch_settings_of, scrape_settings_of
+from epp.config.options import RunOptions
+from epp.config.watch import FileWatch
+from epp.datastore import Datastore, StoreSettings
+from epp.errors import ConfigError
+from epp.flow import Flow, Rules
+from epp.observe.decisions import DecisionLog
+from epp.observe.lag import LagSampler
+from epp.observe.logs import LibraryLogs, RefusalLog, build_log
+from epp.observe.metrics import Metrics, add_process_metrics
+from epp.observe.picker_metrics import PickerMetrics, WireState
+from epp.observe.pool_metrics import PoolMetrics
+from epp.observe.reports import RequestReports
+from epp.observe.request_metrics import RequestMetrics
+from epp.scrape import HttpFetch, Scraper
+from epp.ticket import Desk, Shown
+from epp.wire.budget import ByteBudget
+from epp.wire.readiness import Readiness
+
+SHORTEST_KEY: Final = 16
+
+
+def run(options: RunOptions) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit status.
+
+    Raises ConfigError or OSError when the picker cannot start.
+    """
+    log = build_log(sys.stderr, encoder=options.log_encoder, verbosity=options.verbosity)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(serve(options, log))
+
+
+async def serve(options: RunOptions, log: FilteringBoundLogger) -> int:
+    """Start, say so, wait for a signal, drain."""
+    libraries = LibraryLogs(log, options.verbosity)
+    libraries.install()
+    try:
+        picker = Picker(options, log)
+        stop = stop_signal()
+        async with asyncio.TaskGroup() as tasks:
+            await picker.start(tasks)
+            print(picker.ready_line, flush=True)  # noqa: T201 - the contract of `epp run`
+            await stop.wait()
+            await picker.stop()
+        return 0
+    finally:
+        libraries.remove()
+
+
+def stop_signal() -> asyncio.Event:
+    """Set by SIGTERM and SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+class Picker:
+    """All rooms of one picker. `start`, `stop`: each once."""
+
+    def __init__(self, options: RunOptions, log: FilteringBoundLogger) -> None:
+        clock = time.monotonic
+        self._options = options
+        self._log = log
+        self._tasks: list[asyncio.Task[None]] = []
+        self._readiness = Readiness("synced")
+        self._budget = ByteBudget(options.max_held_bytes)
+        self._store = Datastore(clock, time.time, StoreSettings(), log)
+
+        self._picker_metrics = PickerMetrics(wire_state=self._wire_state)
+        self._request_metrics = RequestMetrics()
+        self._refusals = RefusalLog(log, clock=clock, later=asyncio.get_running_loop().call_later)
+        self._decisions = DecisionLog()
+        self._lag = LagSampler(self._picker_metrics.lagged, clock=clock)
+
+        self._live = LiveConfig(
+            options, self._store, self._picker_metrics, log, clock=clock, secret=secret_of(options)
+        )
+        reports = RequestReports(
+            self._request_metrics, self._refusals, self._decisions, clock=clock
+        )
+        shown = Shown(endpoint=options.response_headers, scores=options.emit_endpoint_scores)
+        desk = Desk(self._store, reports, clock, shown)
+        shed = LagShedder(lambda: self._lag.worst, options.max_loop_lag)
+        self._flow = Flow(self._live.now.setup, Rules(NoObjectives(), NoRewrites()), desk, shed)
+        self._serving = Serving(options, self._flow, self._readiness, self._budget, log)
+        self._pages = Pages(
+            options.pool_name or "file",
+            store=self._store,
+            desk=desk,
+            flow=self._flow,
+            decisions=self._decisions,
+            live=self._live,
+            held=lambda: self._budget.held,
+            clock=clock,
+        )
+        self._admin = self._build_admin()
+        self._grpc_ports = GrpcPorts(0, 0)
+        self._admin_ports = AdminPorts(0, None)
+
+    # -- start, stop ------------------------------------------------------------------------------
+
+    async def start(self, tasks: asyncio.TaskGroup) -> None:
+        """Bring everything up; `tasks` owns what runs on. Raises ConfigError or OSError."""
+        if self._options.ignored:
+            self._log.info("flags without a meaning here", flags=self._options.ignored)
+        assembly = self._live.now.assembly
+        discovery = discovery_of(self._options, assembly, self._store, self._log)
+        fetch = HttpFetch(fetch_settings_of(assembly))
+        self._scraper = Scraper(
+            self._store,
+            fetch,
+            scrape_settings_of(self._options, assembly),
+            time.monotonic,
+            random.Random(),
+            dialects_of(assembly),
+            self._log,
+        )
+        self._lag.start()
+        self._admin_ports = await self._admin.start()
+        self._grpc_ports = await self._serving.start()
+        await discovery.load()
+        self._readiness.met("synced")
+        self._own(tasks, discovery.run(), "discovery")
+        self._own(tasks, self._scrape(fetch), "scraper")
+        if self._options.config_file:
+            self._own(tasks, self._config_watch().run(), "config")
+
+    async def stop(self) -> None:
+        """Not ready at once; streams finish, then the tasks, the pages last."""
+        self._readiness.drain()
+        self._log.info("draining", seconds=self._options.drain_timeout)
+        await self._serving.drain(self._options.drain_timeout)
+        for task in reversed(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._lag.stop()
+        self._refusals.close()
+        await self._admin.stop()
+
+    @property
+    def ready_line(self) -> str:
+        """One line of JSON with the ports, when all are open."""
+        ports = {
+            "ready": True,
+            "grpc": self._grpc_ports.ext_proc,
+            "health": self._grpc_ports.health,
+            "metrics": self._admin_ports.metrics,
+            "debug": self._admin_ports.debug,
+        }
+        return json.dumps(ports)
+
+    # -- parts ------------------------------------------------------------------------------------
+
+    def _build_admin(self) -> Admin:
+        options = self._options
+        registry = CollectorRegistry()
+        add_process_metrics(registry)
+        subjects = (
+            self._request_metrics,
+            PoolMetrics(self._pages.pool_state),
+            self._picker_metrics,
+        )
+        registry.register(Metrics(*subjects, old_names=options.emit_old_metrics))
+        return Admin(
+            registry,
+            self._pages.sources(options.debug_allowed_hosts),
+            metrics_host=options.metrics_host,
+            metrics_port=options.metrics_port,
+            debug_host=options.debug_host,
+            debug_port=None if options.debug_port < 0 else options.debug_port,
+        )
+
+    def _wire_state(self) -> WireState:
+        counters = getattr(self._serving.ext_proc, "counters", None)
+        return WireState(
+            streams=self._serving.process.open_streams,
+            held_bytes=self._budget.held,
+            held_limit=self._budget.limit,
+            http2=asdict(counters) if counters else {},
+        )
+
+    def _own(self, tasks: asyncio.TaskGroup, work: Coroutine[Any, Any, None], name: str) -> None:
+        self._tasks.append(tasks.create_task(work, name=name))
+
+    async def _scrape(self, fetch: HttpFetch) -> None:
+        async with fetch:
+            await self._scraper.run()
+
+    def _config_watch(self) -> FileWatch:
+        path = self._options.config_file
+        return FileWatch(path, read_config(path), changed=self._reload, lost=self._live.lost)
+
+    def _reload(self, text: bytes) -> None:
+        if setup := self._live.take(text):
+            self._flow.setup = setup
+
+
+class NoObjectives:
+    """Without a cluster nobody has defined an objective: every priority is 0."""
+
+    def priority(self, objective: str) -> int:
+        return 0
+
+
+class NoRewrites:
+    """Without a cluster there are no rewrite rules."""
+
+    def target(self, model: str) -> str | None:
+        return None
+
+
+def secret_of(options: RunOptions) -> bytes:
+    """The key that signs session tokens: the file's content, else random for this process.
+
+    Raises ConfigError when the file cannot be read or holds fewer than 16 bytes.
+    """
+    if not options.session_key_file:
+        return secrets.token_bytes(32)
+    path = options.session_key_file
+    try:
+        key = Path(path).read_bytes().strip()
+    except OSError as error:
+        raise ConfigError([f"--session-key-file {path}: {error.strerror}"]) from error
+    if len(key) < SHORTEST_KEY:
+        raise ConfigError([f"--session-key-file {path}: needs {SHORTEST_KEY} bytes or more"])
+    return key

@@ -1,0 +1,128 @@
+"""The gRPC ports, ext_proc and health, on the wire and with the certificates that are asked for."""
+
+import asyncio
+import datetime as dt
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from structlog.typing import FilteringBoundLogger
+
+from epp.config.options import RunOptions
+from epp.domain.path import RequestPath
+from epp.wire.asking import ExchangeLimits
+from epp.wire.budget import ByteBudget
+from epp.wire.calls import Methods
+from epp.wire.grpcio_shell import GrpcioServer
+from epp.wire.health import Health
+from epp.wire.limits import Limits
+from epp.wire.readiness import Readiness
+from epp.wire.session import PROCESS, Process
+from epp.wire.sockets import Listening, Server
+from epp.wire.tls import (
+    KeyPairFiles,
+    KeyPairs,
+    SelfSigned,
+    TlsContexts,
+    grpcio_credentials,
+    self_signed,
+    tls_settings,
+)
+
+
+class WireServer(Protocol):
+    """What both wires have in common."""
+
+    @property
+    def open_streams(self) -> int: ...
+
+    async def listen(self, how: Listening) -> int: ...
+
+    async def drain(self, deadline: float) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(slots=True, frozen=True)
+class GrpcPorts:
+    ext_proc: int
+    health: int
+
+
+class Serving:
+    """Both gRPC ports from `start` to `drain`. Must be built on the running loop."""
+
+    def __init__(
+        self,
+        options: RunOptions,
+        path: RequestPath,
+        readiness: Readiness,
+        budget: ByteBudget,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._options = options
+        self._log = log
+        limits = ExchangeLimits(options.max_body_bytes, options.max_header_bytes)
+        self.process = Process(path, budget=budget, limits=limits, log=log)
+        health = Health(readiness).methods
+        # Gateways check the ext_proc port itself, whether or not they were told to.
+        self.ext_proc: WireServer = self._server({PROCESS: self.process, **health}, secure=True)
+        self.health: WireServer = self._server(health, secure=False)
+
+    async def start(self) -> GrpcPorts:
+        """Listen on both. Raises OSError when a port cannot be had; nothing stays open then."""
+        options = self._options
+        try:
+            ext_proc = await self.ext_proc.listen(listening(options.grpc_host, options.grpc_port))
+            health = await self.health.listen(
+                listening(options.grpc_host, options.grpc_health_port)
+            )
+        except BaseException:
+            await self.close()
+            raise
+        return GrpcPorts(ext_proc, health)
+
+    async def drain(self, seconds: float) -> None:
+        """Finish open streams for up to `seconds`, health last: probes see the drain."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        await self.ext_proc.drain(deadline)
+        await self.health.close()
+
+    async def close(self) -> None:
+        await self.ext_proc.close()
+        await self.health.close()
+
+    def _server(self, methods: Methods, *, secure: bool) -> WireServer:
+        pairs = self._pairs() if secure and self._options.secure_serving else None
+        settings = tls_settings(self._options.tls_min_version, self._options.tls_cipher_suites)
+        if self._options.wire == "grpcio":
+            credentials = grpcio_credentials(pairs, settings) if pairs else None
+            return GrpcioServer(methods, self._on_fault, credentials=credentials)
+        contexts = TlsContexts(pairs, settings) if pairs else None
+        limits = Limits(max_message_size=self._options.max_body_bytes + (1 << 20))
+        return Server(methods, self._on_fault, limits=limits, tls=contexts)
+
+    def _pairs(self) -> KeyPairs:
+        if self._options.cert_path:
+            return KeyPairFiles(Path(self._options.cert_path), self._log)
+        return SelfSigned(self_signed(dt.datetime.now(dt.UTC)))
+
+    def _on_fault(self, error: Exception) -> None:
+        self._log.error("fault in a gRPC method", error=repr(type(error)), exc_info=error)
+
+
+def listening(host: str, port: int) -> Listening:
+    """Where to listen; an empty host is every address this machine has."""
+    return Listening(host=host or every_address(), port=port)
+
+
+def every_address() -> str:
+    """`::` where one socket can serve IPv6 and IPv4, else `0.0.0.0`."""
+    if not socket.has_dualstack_ipv6():
+        return "0.0.0.0"
+    try:
+        socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True).close()
+    except OSError:
+        return "0.0.0.0"
+    return "::"

@@ -1,0 +1,96 @@
+"""Where endpoints and gauges come from, as the options and the configuration say."""
+
+from typing import TypeVar
+
+from structlog.typing import FilteringBoundLogger
+
+from epp.assemble import Assembly
+from epp.config.options import RunOptions
+from epp.datastore import Datastore
+from epp.discovery import FileDiscovery
+from epp.discovery.plugin import FileDiscoveryPlugin
+from epp.domain.endpoint import ENGINE_LABELS
+from epp.errors import ConfigError
+from epp.plugins.sources.metrics import CoreMetricsExtractor, EngineMetrics, MetricsDataSource
+from epp.scrape import Dialect, Dialects, FetchSettings, ScrapeSettings, dialect_from_specs
+
+P = TypeVar("P")
+
+
+def discovery_of(
+    options: RunOptions, assembly: Assembly, store: Datastore, log: FilteringBoundLogger
+) -> FileDiscovery:
+    """The file named by `--endpoints`, else by the configuration's discovery plugin.
+
+    Raises ConfigError when neither names one.
+    """
+    if options.endpoints:
+        return FileDiscovery(options.endpoints, store, log=log)
+    plugin = only(assembly, FileDiscoveryPlugin)
+    if plugin is None or assembly.plan.discovery is None:
+        raise ConfigError(["no endpoints: give --endpoints FILE, or a file-discovery plugin"])
+    return FileDiscovery(plugin.params.path, store, watch=plugin.params.watch_file, log=log)
+
+
+def fetch_settings_of(assembly: Assembly) -> FetchSettings:
+    """How /metrics is asked for: the first metrics-data-source, else the defaults."""
+    source = only(assembly, MetricsDataSource)
+    if source is None:
+        return FetchSettings()
+    params = source.params
+    return FetchSettings(
+        scheme=params.scheme,
+        path=params.path,
+        port=params.port,
+        insecure_skip_verify=params.insecure_skip_verify,
+        ca_cert_path=params.ca_cert_path,
+        client_cert_path=params.client_cert_path,
+        client_key_path=params.client_key_path,
+    )
+
+
+def scrape_settings_of(options: RunOptions, assembly: Assembly) -> ScrapeSettings:
+    """A configured interval holds for busy endpoints; idle ones are asked less often."""
+    source = only(assembly, MetricsDataSource)
+    interval = source.params.interval if source else None
+    return ScrapeSettings(busy=max(interval or 0.0, options.refresh_metrics_interval))
+
+
+def dialects_of(assembly: Assembly) -> Dialects:
+    """The engines' dialects, those of the configuration before those built in.
+
+    Raises ConfigError naming the engine whose specs cannot be read.
+    """
+    extractor = only(assembly, CoreMetricsExtractor)
+    if extractor is None:
+        return Dialects()
+    params = extractor.params
+    try:
+        return Dialects(
+            [dialect_of(engine) for engine in params.engine_configs],
+            default=params.default_engine,
+            labels=(params.engine_label_key, *ENGINE_LABELS),
+        )
+    except ValueError as error:
+        raise ConfigError([f"core-metrics-extractor: {error}"]) from error
+
+
+def dialect_of(engine: EngineMetrics) -> Dialect:
+    return dialect_from_specs(
+        engine.name,
+        queued=engine.queued_requests_spec,
+        running=engine.running_requests_spec,
+        kv_usage=engine.kv_usage_spec,
+        lora=engine.lora_spec,
+        cache_info=engine.cache_info_spec,
+        block_size_label=engine.cache_block_size_label_name or "block_size",
+        blocks_label=engine.cache_num_blocks_label_name or "num_gpu_blocks",
+        block_size=engine.cache_block_size_spec,
+        blocks=engine.cache_num_blocks_spec,
+        custom={metric.attribute_key: metric.metric_spec for metric in engine.custom_metrics},
+    )
+
+
+def only(assembly: Assembly, kind: type[P]) -> P | None:
+    """The first instance of a plugin class, None if none is configured."""
+    return next((one for one in assembly.instances.values() if isinstance(one, kind)), None)
