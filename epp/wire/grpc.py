@@ -376,7 +376,7 @@ class ServerCall:
         limits = self._connection.limits
         size = sum(map(len, self._pieces)) + self._missing
         allowed = limits.message_timeout + size / limits.slowest_rate
-        if 0 < limits.message_timeout and now - self._since >= allowed:
+        if limits.message_timeout > 0 and now - self._since >= allowed:
             self._connection.counters.message_timeouts += 1
             self._abort(Status.CANCELLED, "a message was begun and not ended", Cancellation.LIMIT)
 

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from epp.wire.frames import DEFAULT_FRAME_SIZE, LARGEST_FRAME_SIZE, LARGEST_WINDOW
+from epp.wire.frames import (
+    DEFAULT_FRAME_SIZE,
+    DEFAULT_WINDOW,
+    LARGEST_FRAME_SIZE,
+    LARGEST_WINDOW,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +73,10 @@ class Limits:
         for field in fields(self):
             if getattr(self, field.name) < 0:
                 raise ValueError(f"{field.name} is negative; give 0 or more")
-        for name in ("stream_window", "connection_window"):
-            if not DEFAULT_FRAME_SIZE <= getattr(self, name) <= LARGEST_WINDOW:
-                raise ValueError(f"{name} must lie in {DEFAULT_FRAME_SIZE}..{LARGEST_WINDOW}")
+        least = {"stream_window": DEFAULT_FRAME_SIZE, "connection_window": DEFAULT_WINDOW}
+        for name, size in least.items():
+            if not size <= getattr(self, name) <= LARGEST_WINDOW:
+                raise ValueError(f"{name} must lie in {size}..{LARGEST_WINDOW}")
         if self.slowest_rate == 0:
             raise ValueError("slowest_rate is 0; give 1 or more")
         if not DEFAULT_FRAME_SIZE <= self.max_frame_size <= LARGEST_FRAME_SIZE:
