@@ -12,6 +12,11 @@ from epp.plugins.filters.header_based_testing import HeaderBasedTestingFilter
 from epp.plugins.filters.label_selector import ByLabelFilter, LabelSelectorFilter
 from epp.plugins.filters.roles import DecodeFilter, EncodeFilter, PrefillFilter
 from epp.plugins.filters.session_affinity import SessionAffinityFilter
+from epp.plugins.parsers.anthropic import AnthropicParser
+from epp.plugins.parsers.openai import OpenAIParser
+from epp.plugins.parsers.passthrough import PassthroughParser
+from epp.plugins.parsers.sglanghttp import SGLangHttpParser
+from epp.plugins.parsers.vllmhttp import VllmHttpParser
 from epp.plugins.pickers.max_score import MaxScorePicker
 from epp.plugins.pickers.random_choice import RandomPicker
 from epp.plugins.pickers.weighted_random import WeightedRandomPicker
@@ -33,6 +38,11 @@ from epp.plugins.scorers.token_load import TokenLoadScorer
 from epp.plugins.sources.metrics import CoreMetricsExtractor, MetricsDataSource
 
 PLUGINS: Final[tuple[type[Any], ...]] = (
+    OpenAIParser,
+    AnthropicParser,
+    VllmHttpParser,
+    SGLangHttpParser,
+    PassthroughParser,
     MetricsDataSource,
     CoreMetricsExtractor,
     TokenProducer,
