@@ -74,6 +74,11 @@ class Instances:
     def __iter__(self) -> Iterator[Planned]:
         return (planned for planned in tuple(self._by_name.values()) if planned)
 
+    @property
+    def broken(self) -> bool:
+        """Whether an entry could not be resolved, so that something else may be missing for it."""
+        return None in self._by_name.values()
+
     def refer(self, name: str, path: Path, *points: str) -> Planned | None:
         """The instance called `name`, which must take part at one of `points`; None if it cannot.
 
@@ -86,7 +91,7 @@ class Instances:
         planned = self._by_name[name]
         if planned and points and not set(points) & set(planned.points):
             wanted, is_a = " or ".join(points), " and ".join(planned.points)
-            self.problems.add(path, f"{name!r} is no {wanted}: the type {planned.type} is {is_a}")
+            self.problems.add(path, f"{name!r} is no {wanted}; the type {planned.type} is a {is_a}")
             return None
         return planned
 
@@ -119,9 +124,9 @@ class Instances:
         plugin = self._class(entry, path)
         if plugin is None:
             return
-        before = len(self.problems.found)
+        before = len(self.problems)
         params = self._params(plugin, entry, path)
-        if len(self.problems.found) == before:
+        if len(self.problems) == before:
             self._by_name[name] = Planned(name, plugin, params, path, file=entry.file)
 
     def _class(self, entry: PluginEntry, path: Path) -> PluginClass | None:

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TypeAlias
 
 from epp.errors import ConfigError
@@ -60,18 +61,21 @@ class Problems:
     """Everything found wrong with one document so far, and what is only worth a warning."""
 
     place: Place
-    found: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    _found: list[tuple[int, str]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self._found)
 
     def add(self, path: Path, what: str) -> None:
         """Note a problem at `path`; `what` says what is wrong and then the fix."""
-        self.found.append(self.place.says(path, what))
+        self._found.append((self.place.line(path) or 0, self.place.says(path, what)))
 
     def warn(self, path: Path, what: str) -> None:
         """Note something that works but deserves a word."""
         self.warnings.append(self.place.says(path, what))
 
     def raise_any(self) -> None:
-        """Raises ConfigError if anything was found."""
-        if self.found:
-            raise ConfigError(self.found)
+        """Raises ConfigError if anything was found; problems come in the order of the lines."""
+        if self._found:
+            raise ConfigError([what for _, what in sorted(self._found, key=itemgetter(0))])

@@ -61,7 +61,7 @@ def plan_handler(
         )
     if handlers:
         return handlers[0]
-    if len(profiles) > 1:
+    if len(profiles) > 1 and not instances.broken:
         offered = ", ".join(p.type for p in instances.catalogue.offering("profile-handler"))
         instances.problems.add(
             ("schedulingProfiles",),
