@@ -26,7 +26,7 @@ _ANTHROPIC_TYPES: Final = {
 
 def dialect_of(head: Head | None) -> Dialect:
     """Whose error object the caller of this path reads."""
-    if head is not None and "messages" in head.path.split("/")[1:]:
+    if head is not None and "/v1/messages/" in f"{head.path}/":
         return Dialect.ANTHROPIC
     return Dialect.OPENAI
 
