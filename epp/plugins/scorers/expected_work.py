@@ -17,14 +17,16 @@ COLDEST = 1 / 16
 class ExpectedWorkScorer:
     """expected-work-scorer: prefers endpoints with the least work before the answer, in tokens.
 
-    Formula: cost = (uncached + queued + lacking + output) * (1 + batch) / warmth; the score is
-    (least cost) / cost. All terms are tokens but the last two: `uncached` prompt tokens there,
-    `queued` prefill tokens ahead of it (ours in flight, and for every waiting request that is not
-    ours as many as this prompt has), `lacking` tokens of KV memory that must come free first,
-    `output` tokens the request will decode; `batch` counts the requests that share each step.
-    A match counts only when it covers at least affinityGate of the prompt, and only where it saves
-    more than the endpoint has queued above the least queued one. Endpoints with metrics that are
-    too old are rated by our own requests there and stand behind all fresh ones.
+    Formula: cost = (uncached * pressure + queued + lacking + output * (1 + batch)) / warmth, the
+    tokens an endpoint computes until the answer is done; the score is (least cost) / cost.
+    `uncached` prompt tokens are there; `queued` are the prefill tokens ahead (ours in flight, and
+    for every waiting request that is not ours as many as this prompt has); `lacking` tokens of KV
+    memory must come free first; `output` steps each compute a token for the `batch` as well.
+    `pressure` = 1 + (median queued) / (prompt tokens): what is computed again also delays the
+    requests that wait behind it. A match counts only when it covers at least affinityGate of the
+    prompt, and only where it saves (times pressure) no less than the endpoint has queued above the
+    least queued one. Endpoints with metrics that are too old are rated by our own requests there
+    and stand behind all fresh ones.
     Parameters: affinityGate (share of the prompt, 0..1, default 0.1), outputTokens (expected where
     the client sets no lower limit, default 256).
     Reads: waiting, running, inflight_requests, inflight_tokens, fresh; prefix_tokens, kv_usage,
@@ -53,22 +55,34 @@ class ExpectedWorkScorer:
     def cost(self, request: Request, pool: PoolView) -> Floats:
         """Expected work in tokens times batch, above 0, shape `(n,)`; stale rows included."""
         queued = queued_tokens(request, pool)
-        uncached = request.prompt_tokens - self._saved(request, pool, queued)
-        output = self._output
-        if request.max_output_tokens is not None:
-            output = max(min(output, request.max_output_tokens), 1)
+        output = self._expected_output(request)
+        prefill = self._prefill(request, pool, queued) + queued
         lacking = lacking_tokens(request.prompt_tokens + output, pool)
-        work = uncached + queued + lacking + output
-        return work * (1.0 + batch(pool)) / warmth(pool)
+        return (prefill + lacking + output * (1.0 + batch(pool))) / warmth(pool)
 
-    def _saved(self, request: Request, pool: PoolView, queued: Floats) -> Column:
-        """Prompt tokens that need not be computed, where following the match is worth it."""
-        cached = cached_tokens(request, pool)
-        share = matched_share(pool)
+    def _prefill(self, request: Request, pool: PoolView, queued: Floats) -> Column | float:
+        """Prompt tokens to compute, at the price of the pool's pressure."""
+        price = pressure(request.prompt_tokens, queued)
+        cached, share = cached_tokens(request, pool), matched_share(pool)
         if cached is None or share is None:
-            return np.zeros(len(pool))
-        worth = (share >= self._gate) & (queued - queued.min() <= cached)
-        return np.where(worth, cached, 0)
+            return request.prompt_tokens * price
+        worth = (share >= self._gate) & (queued - queued.min() <= cached * price)
+        return (request.prompt_tokens - np.where(worth, cached, 0)) * price
+
+    def _expected_output(self, request: Request) -> int:
+        if request.max_output_tokens is None:
+            return self._output
+        return max(min(self._output, request.max_output_tokens), 1)
+
+
+def pressure(prompt_tokens: int, queued: Floats) -> float:
+    """What a token computed again costs the pool: itself, and once for each prompt behind it.
+
+    1 while half of the endpoints have nothing queued. The median, so that one stuck endpoint does
+    not make all others follow their caches blindly.
+    """
+    middle = (len(queued) - 1) // 2
+    return 1.0 + float(np.partition(queued, middle)[middle]) / max(prompt_tokens, 1)
 
 
 def batch(pool: PoolView) -> Floats:

@@ -35,12 +35,18 @@ def matches(cached, total):
     [
         pytest.param({}, [1256, 1256], id="idle"),
         pytest.param({"inflight_tokens": [0, 500]}, [1256, 1756], id="queued-prefill"),
-        pytest.param({"running": [0, 3]}, [1256, 4 * 1256], id="batch"),
-        pytest.param({"inflight_requests": [0, 3]}, [1256, 4 * 1256], id="own-batch"),
+        pytest.param({"running": [0, 3]}, [1256, 2024], id="batch"),
+        pytest.param({"inflight_requests": [0, 3]}, [1256, 2024], id="own-batch"),
         pytest.param(
-            {"waiting": [0, 2], "inflight_requests": [0, 2]}, [1256, 3 * 1256], id="own-waiting"
+            {"waiting": [0, 2], "inflight_requests": [0, 2]}, [1256, 1768], id="own-waits"
         ),
-        pytest.param({"waiting": [0, 2]}, [1256, 3 * 3256], id="waiting-of-others"),
+        pytest.param({"waiting": [0, 2]}, [1256, 3768], id="waiting-of-others"),
+        pytest.param({"inflight_tokens": [500, 500]}, [2256, 2256], id="pressure"),
+        pytest.param(
+            {"inflight_tokens": [500, 500], **matches([0, 512], 1000)},
+            [2256, 1488],
+            id="pressure-makes-a-match-worth-more",
+        ),
         pytest.param(matches([0, 512], 1000), [1256, 744], id="cached"),
         pytest.param(matches([0, 64], 1000), [1256, 1256], id="match-below-the-gate"),
         pytest.param(
@@ -96,6 +102,12 @@ def test_where_all_metrics_are_old_our_own_requests_decide():
     view = pool(2, running=[0, 50], inflight_requests=[2, 1], fresh=[False, False])
 
     assert scorer().score(prompt(1000), view).argmax() == 1
+
+
+def test_one_stuck_endpoint_puts_no_pressure_on_the_pool():
+    view = pool(3, inflight_tokens=[0, 0, 10**7])
+
+    assert cost(prompt(1000), view)[:2] == [1256, 1256]
 
 
 def test_no_prompt_still_has_a_cost():
