@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _SWEEP_SECONDS: Final = 0.25
 _LINGER_SECONDS: Final = 2.0
+_TLS_GOODBYE_SECONDS: Final = 0.5
 _SOCKET_BUFFER: Final = 1 << 20
 _ACCEPT_RETRY_SECONDS: Final = 0.1
 
@@ -277,6 +278,7 @@ class Server:
                 accepted,
                 ssl=context,
                 ssl_handshake_timeout=self._handshake_timeout(context),
+                ssl_shutdown_timeout=None if context is None else _TLS_GOODBYE_SECONDS,
             )
         except OSError:
             self._past.handshakes_failed += 1
