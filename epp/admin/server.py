@@ -106,11 +106,12 @@ class Admin:
             if status != 200:
                 return denied(status)
         content_type, pieces = exposition(self._registry, request.headers.get("Accept", ""))
-        text = bytearray()
+        text = []
         for piece in pieces:
-            text += piece
+            text.append(piece)
             await asyncio.sleep(0)
-        return web.Response(body=bytes(text), headers={"Content-Type": content_type})
+        body = "".join(text).encode()
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
 
 def denied(status: int) -> web.Response:

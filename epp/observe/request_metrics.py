@@ -255,7 +255,7 @@ class RequestMetrics:
         self._max_attempts = max_attempts
         self._series: dict[tuple[str, ...], Series] = {}
         self._by_raw: dict[tuple[str, str, str, int], Series] = {}
-        self._attempts_by_raw: dict[tuple[str, str], Tally] = {}
+        self._attempts_by_raw: dict[tuple[str, str, str, int], Tally] = {}
         self.requests = tallies(REQUESTS)
         self.errors = tallies(ERRORS)
         self.running = tallies(RUNNING)
@@ -402,7 +402,8 @@ class RequestMetrics:
         return (OTHER, OTHER, OTHER, priority)
 
     def _attempt(self, request: Request, decision: Decision) -> Tally:
-        raw = (request.target_model, decision.endpoint.key)
+        endpoint = decision.endpoint
+        raw = (request.target_model, endpoint.name, endpoint.namespace, endpoint.port)
         tally = self._attempts_by_raw.get(raw)
         if tally is None:
             if len(self._attempts_by_raw) >= CACHED_KEYS:

@@ -6,9 +6,10 @@ thread, so no lock is needed. A family with an older name keeps one store and is
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeAlias, TypeVar
+from functools import lru_cache
+from typing import Generic, Literal, TypeAlias, TypeVar, cast
 
 from prometheus_client.core import Metric
 from prometheus_client.samples import Sample
@@ -101,17 +102,20 @@ class Family(Generic[Cell]):
 
     def collect(self, *, old_names: bool) -> Iterator[Metric]:
         """The family, then once more under its older name if there is one and it is wanted."""
-        yield metric(self.spec, self.spec.name, self.spec.labels, self.cells.items())
+        cells = list(self.cells.items())
+        yield metric(self.spec, self.spec.name, self.spec.labels, lambda: iter(cells))
         if old_names and self.spec.old is not None:
-            yield self._under_old_name(self.spec.old)
+            name = self.spec.old
+            yield metric(self.spec, name.name, tuple(name.labels), lambda: self._grouped(name))
 
-    def _under_old_name(self, name: OldName) -> Metric:
+    def _grouped(self, name: OldName) -> Iterator[tuple[Values, Cell]]:
+        """The sums that the older name's labels show."""
         places = [self.spec.labels.index(ours) for ours in name.labels.values()]
         groups: dict[Values, list[Cell]] = {}
         for values, cell in self.cells.items():
             groups.setdefault(tuple(values[place] for place in places), []).append(cell)
-        summed = ((values, self._sum(cells)) for values, cells in groups.items())
-        return metric(self.spec, name.name, tuple(name.labels), summed)
+        for values, cells in groups.items():
+            yield values, self._sum(cells)
 
     def _sum(self, cells: list[Cell]) -> Cell:
         total: Cell = self._make()
@@ -139,34 +143,54 @@ def histograms(spec: Spec) -> Family[Histogram]:
     return Family(spec, lambda: Histogram(spec.bounds))
 
 
+class LazySamples:
+    """Samples made while they are read, so that nobody waits for all of a large family."""
+
+    def __init__(self, make: Callable[[], Iterator[Sample]]) -> None:
+        self._make = make
+
+    def __iter__(self) -> Iterator[Sample]:
+        return self._make()
+
+
 def metric(
     spec: Spec,
     name: str,
     labels: tuple[str, ...],
-    cells: Iterable[tuple[Values, Tally | Histogram]],
+    cells: Callable[[], Iterator[tuple[Values, Tally | Histogram]]],
 ) -> Metric:
     """What the library's exposition writes, for `cells` under `name`."""
     stem = name.removesuffix("_total") if spec.kind == "counter" else name
     shown = Metric(stem, spec.help, spec.kind)
+    # All that is ever done with the samples of a collected family is to go through them.
+    shown.samples = cast("list[Sample]", LazySamples(lambda: samples(name, labels, cells())))
+    return shown
+
+
+def samples(
+    name: str, labels: tuple[str, ...], cells: Iterator[tuple[Values, Tally | Histogram]]
+) -> Iterator[Sample]:
+    """The samples of each cell."""
     for values, cell in cells:
         named = dict(zip(labels, values, strict=True))
         if isinstance(cell, Histogram):
-            shown.samples.extend(histogram_samples(name, named, cell))
+            yield from histogram_samples(name, named, cell)
         else:
-            shown.samples.append(Sample(name, named, cell.value))
-    return shown
+            yield Sample(name, named, cell.value)
 
 
 def histogram_samples(name: str, labels: dict[str, str], cell: Histogram) -> Iterator[Sample]:
     """Cumulative buckets, count and sum."""
     seen = 0
-    for bound, count in zip((*cell.bounds, float("inf")), cell.counts, strict=True):
+    bucket = f"{name}_bucket"
+    for bound, count in zip(shown_bounds(cell.bounds), cell.counts, strict=True):
         seen += count
-        yield Sample(f"{name}_bucket", {**labels, "le": shown_bound(bound)}, seen)
+        yield Sample(bucket, {**labels, "le": bound}, seen)
     yield Sample(f"{name}_count", labels, seen)
     yield Sample(f"{name}_sum", labels, cell.sum)
 
 
-def shown_bound(bound: float) -> str:
-    """A bucket's upper bound as the exposition formats write it."""
-    return "+Inf" if bound == float("inf") else repr(bound)
+@lru_cache(maxsize=64)
+def shown_bounds(bounds: tuple[float, ...]) -> tuple[str, ...]:
+    """Upper bounds as the exposition formats write them, the unbounded one last."""
+    return (*map(repr, bounds), "+Inf")
