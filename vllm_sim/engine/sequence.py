@@ -114,8 +114,8 @@ class Sequence:
 class StepResult:
     """What one step did. `end - start` is its duration in seconds.
 
-    `tokens` were computed, `sampled` produced; `first` are the sequences whose very first token came
-    in this step, `emitted` every sequence that got a token, filled only
+    `tokens` were computed, `sampled` produced; `first` are the sequences whose very first token
+    came in this step, `emitted` every sequence that got a token, filled only
     when the engine reports tokens. `finished` are done; their request ids are free again.
     """
 

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from vllm_sim.kvevents.encode import EventDialect
 from vllm_sim.kvevents.publisher import Publisher
+from vllm_sim.server.anthropic import Anthropic
 from vllm_sim.server.clock import SimClock
 from vllm_sim.server.faults import Dice
 from vllm_sim.server.lab import Lab
@@ -19,7 +20,9 @@ from vllm_sim.server.openai import OpenAI
 from vllm_sim.server.plain import Plain
 from vllm_sim.server.remote import RemotePrefills
 from vllm_sim.server.replica import Replica
+from vllm_sim.server.responses import Responses
 from vllm_sim.server.site import Site
+from vllm_sim.server.tokensio import TokensIO
 
 if TYPE_CHECKING:
     from vllm_sim.options import SimOptions
@@ -112,10 +115,19 @@ def application(site: Site) -> web.Application:
 
 
 def _model_routes(site: Site) -> list[web.RouteDef]:
-    openai = OpenAI(site)
+    openai, anthropic, ids = OpenAI(site), Anthropic(site), TokensIO(site)
     return [
         web.post("/v1/chat/completions", openai.chat),
         web.post("/v1/completions", openai.completions),
+        web.post("/v1/chat/completions/render", ids.render_chat),
+        web.post("/v1/completions/render", ids.render_completion),
+        web.post("/v1/messages/render", ids.render_messages),
+        web.post("/v1/responses/render", ids.render_responses),
+        web.post("/v1/messages", anthropic.messages),
+        web.post("/v1/messages/count_tokens", anthropic.count_tokens),
+        web.post("/v1/responses", Responses(site).create),
+        web.post("/v1/embeddings", ids.embeddings),
+        web.post("/inference/v1/generate", ids.generate),
     ]
 
 

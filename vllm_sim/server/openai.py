@@ -241,7 +241,12 @@ class Reply:
             self._event(stream, index, {"delta": {"role": "assistant", "content": ""}}, generation)
         if self._call is not None:
             return
-        text = encode(tokenizer.decode(generation.job.answer[first:end]))
+        said = tokenizer.decode(generation.job.answer[first:end])
+        if end == len(generation.job.answer):
+            reason = generation.job.finish_reason
+            self._event(stream, index, self._form.delta(said), generation, reason, tokens=1)
+            return
+        text = encode(said)
         tail = b"}}]" if self._form is CHAT else b"}]"
         usage = b""
         if self._wishes.continuous_usage:
@@ -260,21 +265,23 @@ class Reply:
         content: Json,
         generation: Generation,
         reason: str | None = None,
+        tokens: int = 0,
     ) -> None:
         choice = {"index": index, **content, "logprobs": None, "finish_reason": reason}
         event: Json = {**self._head, "choices": [choice]}
         if self._wishes.continuous_usage:
             event["usage"] = self._usage_now(generation)
-        stream.write(b"data: " + encode(event) + b"\n\n")
+        stream.write(b"data: " + encode(event) + b"\n\n", tokens=tokens)
 
     def _finish(self, stream: EventStream, generations: Sequence[Generation]) -> None:
         for index, generation in enumerate(generations):
             reason = generation.done.result()
             if self._call is not None:
                 call = {"tool_calls": [{"index": 0, **self._call}]}
-                self._event(stream, index, {"delta": call}, generation)
                 reason = "tool_calls" if reason == "stop" else reason
-            self._event(stream, index, self._form.delta(""), generation, reason)
+                self._event(stream, index, {"delta": call}, generation, reason)
+            elif not generation.produced:
+                self._event(stream, index, self._form.delta(""), generation, reason)
         if self._wishes.include_usage:
             usage = {**self._head, "choices": [], "usage": self._site.usage(generations)}
             stream.write(b"data: " + encode(usage) + b"\n\n")

@@ -12,7 +12,7 @@ from vllm_sim import hashing
 from vllm_sim.engine import Engine, PacedEngine, Request
 from vllm_sim.kvevents.encode import encode_batch
 from vllm_sim.metrics.page import Gauges, LoraInfo, Page
-from vllm_sim.metrics.record import Record
+from vllm_sim.metrics.record import FINISH_REASONS, Record
 from vllm_sim.server.errors import ApiError
 from vllm_sim.server.generation import Generation, Job, Listener
 
@@ -94,6 +94,7 @@ class Replica:
         except ValueError as error:
             raise ApiError(400, str(error)) from error
         self._open.add(generation)
+        self._start()
         self._wake.set()
         return generation
 
@@ -157,7 +158,8 @@ class Replica:
     def _closed(self, generation: Generation, reason: str) -> None:
         self._open.discard(generation)
         if generation.seq is not None:
-            self.record.end(generation.seq, reason, generation.job.max_tokens)
+            counted = reason if reason in FINISH_REASONS else "length"
+            self.record.end(generation.seq, counted, generation.job.max_tokens)
         generation.end(reason)
 
     # Power and restarts.
@@ -202,13 +204,17 @@ class Replica:
     async def run(self) -> None:
         """Steps the engine for ever; one task for each replica."""
         while True:
-            end = None if self.stalled else self.engine.start(self._start_time())
+            end = self._start()
             self._note_loras()
             await self._sleep_until(end if end is not None else self.engine.idle_until())
             due = self.engine.busy_until
             if due is not None and due <= self.clock.now() and not self.stalled:
                 self._deliver(self.engine.finish())
                 self._publish()
+
+    def _start(self) -> float | None:
+        """Lets the engine begin what it can; the time it wants to be heard again."""
+        return None if self.stalled else self.engine.start(self._start_time())
 
     def _start_time(self) -> float:
         """The end of the last step where the clock is barely beyond it, so that time adds up."""
@@ -247,8 +253,7 @@ class Replica:
 
     def _finished(self, seq: Sequence) -> None:
         generation: Generation = seq.request.tag
-        reason = generation.job.finish_reason
-        self._closed(generation, reason if reason in self.record.finished else "length")
+        self._closed(generation, generation.job.finish_reason)
 
     def _publish(self) -> None:
         events = self.engine.drain_events()
