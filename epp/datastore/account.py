@@ -18,7 +18,11 @@ from typing import Final
 from epp.datastore.rate import PrefillRate
 
 STRETCH: Final = 1.0
-"""Seconds after which a stretch of prompt work is closed and its rate learned."""
+"""Seconds after which a stretch of prompt work is closed, and its rate learned, at a pause."""
+LONGEST_STRETCH: Final = 5.0
+"""Seconds after which it is closed without one."""
+PAUSE: Final = 0.05
+"""First tokens of prompts that were worked off together come closer to each other than this."""
 
 
 class Stage(enum.Enum):
@@ -64,6 +68,7 @@ class Account:
 
     __slots__ = (
         "_done",
+        "_done_at",
         "_draining",
         "_stretch_began",
         "_unseen",
@@ -88,6 +93,7 @@ class Account:
         self._unseen: set[Claim] = set()
         self._stretch_began = 0.0
         self._done = 0
+        self._done_at = 0.0
 
     @property
     def unseen(self) -> int:
@@ -113,7 +119,7 @@ class Account:
             self._unseen.add(claim)
         if claim.stage is Stage.PREFILL:
             if not self.tokens:
-                self._stretch_began, self._done = now, 0
+                self._begin_stretch(now)
             self.tokens += claim.tokens
         elif claim.stage is Stage.DRAINING:
             self.settle(now)
@@ -177,8 +183,22 @@ class Account:
             self.level = 0.0
 
     def _end_prefill(self, claim: Claim, now: float, *, done: int) -> None:
+        if self._is_stretch_over(now):
+            self.rate.observe(self._done, self._done_at - self._stretch_began)
+            self._begin_stretch(self._done_at)
         self.tokens -= claim.tokens
-        self._done += done
-        if not self.tokens or now - self._stretch_began >= STRETCH:
-            self.rate.observe(self._done, now - self._stretch_began)
-            self._stretch_began, self._done = now, 0
+        if done:
+            self._done += done
+            self._done_at = now
+        if not self.tokens:
+            self.rate.observe(self._done, self._done_at - self._stretch_began)
+            self._begin_stretch(now)
+
+    def _begin_stretch(self, now: float) -> None:
+        self._stretch_began = self._done_at = now
+        self._done = 0
+
+    def _is_stretch_over(self, now: float) -> bool:
+        lasted = self._done_at - self._stretch_began
+        pause = now - self._done_at
+        return lasted >= LONGEST_STRETCH or (lasted >= STRETCH and pause >= PAUSE)

@@ -34,6 +34,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens per KV block; 0 if unknown."""
     sleeping: bool = False
     prefilled_tokens: float = math.nan
-    """Counter of prompt tokens computed (not taken from cache) so far; NaN if unknown or nothing waits."""
+    """Counter of prompt tokens computed, not taken from cache, so far; read only while requests
+    wait, else NaN."""
     custom: Mapping[str, float] = {}
     """Further gauges, each a column of the view under its name."""

@@ -101,6 +101,7 @@ class Datastore:
             self._describe_anew(self._entries[endpoint.key], endpoint)
         if not (added or gone or change.updated):
             return
+        self._keep_the_share()
         self._arrange()
         self._retire(gone)
         if added or gone:
@@ -220,18 +221,30 @@ class Datastore:
     def _judge(self, entry: Entry, good: bool | None) -> None:
         if entry.row == NOWHERE:
             return
-        breaker = entry.breaker
-        changed = breaker.on_probation
+        # On probation each request less changes whether one more may go there.
+        changed = entry.breaker.on_probation
         if good is True:
-            changed |= breaker.succeeded()
+            changed |= entry.breaker.succeeded()
         elif good is False:
-            now = self._clock()
-            changed |= breaker.failed(now, may_eject=self._may_eject())
-            self._note_ejection(entry, now)
+            changed |= self._note_failure(entry)
         self._rearrange |= changed
 
+    def _note_failure(self, entry: Entry) -> bool:
+        breaker, now = entry.breaker, self._clock()
+        was_ejected = breaker.ejected
+        changed = breaker.failed(now, may_eject=self._may_eject())
+        if breaker.ejected and not was_ejected:
+            self._let_back_at = min(self._let_back_at, breaker.until)
+            self._log.warning(
+                "endpoint_ejected",
+                endpoint=entry.endpoint.address,
+                failures=breaker.failures,
+                seconds=breaker.until - now,
+            )
+        return changed
+
     def _may_eject(self) -> bool:
-        return len(self._ejected()) < self._most_ejected()
+        return sum(entry.endpoint.ready for entry in self._ejected()) < self._most_ejected()
 
     def _most_ejected(self) -> int:
         ready = sum(entry.endpoint.ready for entry in self._entries.values())
@@ -240,26 +253,22 @@ class Datastore:
     def _ejected(self) -> list[Entry]:
         return [entry for entry in self._entries.values() if entry.breaker.ejected]
 
-    def _note_ejection(self, entry: Entry, now: float) -> None:
-        breaker = entry.breaker
-        if not breaker.ejected or breaker.until <= now:
-            return
-        if breaker.until < self._let_back_at:
-            self._let_back_at = breaker.until
-
     def _let_back(self, now: float) -> None:
         for entry in self._ejected():
             if entry.breaker.until <= now:
                 self._readmit(entry)
-        self._plan_let_back()
+        self._let_back_at = min((e.breaker.until for e in self._ejected()), default=math.inf)
+
+    def _keep_the_share(self) -> None:
+        """Let those back first whose time is up first, when the pool has become smaller."""
+        ejected = sorted(self._ejected(), key=lambda entry: entry.breaker.until)
+        for entry in ejected[: max(0, len(ejected) - self._most_ejected())]:
+            self._readmit(entry)
 
     def _readmit(self, entry: Entry) -> None:
         entry.breaker.let_back()
         self._rearrange = True
         self._log.info("endpoint_let_back", endpoint=entry.endpoint.address)
-
-    def _plan_let_back(self) -> None:
-        self._let_back_at = min((e.breaker.until for e in self._ejected()), default=math.inf)
 
     def _arrange(self) -> None:
         shown, hidden = self._ranked()

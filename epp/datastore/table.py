@@ -74,6 +74,7 @@ class Table:
         self._draining = {entry for entry in self._draining if entry.row != NOWHERE}
         self.write_births()
         self._slice()
+        self._lent = False
 
     def _gather(self, rows: list[int]) -> None:
         # Rows of new entries (-1) gather whatever the last one holds and are written afterwards.
@@ -93,7 +94,6 @@ class Table:
         columns["lora"] = self._lora[:size]
         columns["warmth"] = np.ones(size)
         self._columns = columns
-        self._lent = False
 
     # -- what is known of each --------------------------------------------------------------------
 
@@ -152,6 +152,7 @@ class Table:
         self._lora = self._lora.copy()
         self._custom = {name: column.copy() for name, column in self._custom.items()}
         self._slice()
+        self._lent = False
 
     def _write_gauges(self, entry: Entry) -> None:
         row, sample = entry.row, entry.sample

@@ -1,0 +1,64 @@
+"""State of plugins outlives a reload, and hears of endpoints that go."""
+
+from support.stores import pod, store_of
+
+from epp.points import StateShelf
+
+
+class Remembering:
+    """State that notes the slots it is told of."""
+
+    def __init__(self):
+        self.removed = []
+
+    def on_removed(self, slot):
+        self.removed.append(slot)
+
+
+def test_a_shelf_is_what_plugins_are_promised():
+    shelf: StateShelf = store_of().shelf("queue", "queue-scorer")
+
+    assert shelf.keep("seen", set) == set()
+
+
+def test_the_same_plugin_finds_its_state_again():
+    store = store_of()
+    made = store.shelf("queue", "queue-scorer").keep("seen", list)
+
+    assert store.shelf("queue", "queue-scorer").keep("seen", list) is made
+
+
+def test_another_shape_is_another_state():
+    shelf = store_of().shelf("queue", "queue-scorer")
+
+    assert shelf.keep("seen", list, shape="16") is not shelf.keep("seen", list, shape="32")
+
+
+def test_another_name_or_type_is_another_state():
+    store = store_of()
+    states = [
+        store.shelf(name, plugin_type).keep("seen", list)
+        for name, plugin_type in [("a", "x"), ("b", "x"), ("a", "y")]
+    ]
+
+    assert len({id(state) for state in states}) == 3
+
+
+def test_state_hears_of_endpoints_that_go():
+    store = store_of(pod(0), pod(1))
+    state = store.shelf("prefix", "prefix-cache-scorer").keep("index", Remembering)
+    store.set_endpoints("test", [pod(1)])
+
+    assert state.removed == [0]
+
+
+def test_what_no_shelf_in_use_asked_for_is_dropped():
+    store = store_of()
+    before = store.shelf("a", "x")
+    before.keep("old", list, shape="1")
+    before.keep("kept", list)
+    after = store.shelf("a", "x")
+    after.keep("kept", list)
+
+    assert store.clear_unused_state([after]) == 1
+    assert store.clear_unused_state([after]) == 0
