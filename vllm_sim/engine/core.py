@@ -165,17 +165,22 @@ class Engine:
         return self.pool.clear()
 
     def sleep(self, level: int, now: float) -> None:
-        """Stops computing; from level 1 the KV is lost and running requests start again later."""
+        """Stops scheduling; from level 1 the step in flight and all KV are lost too.
+
+        Running requests are preempted then, and start again when it is awake.
+        """
         self.power.sleep(level)
         self._quiet = False
-        if self._end is not None:
-            self._drop_step()
-        if level >= 1:
-            for seq in reversed(list(self.running)):
-                self._preempt(seq)
-            for pinned in list(self.transfers.pins):
-                self.release_pin(pinned)
-            self.pool.clear()
+        if level == 0:
+            return
+        for seq in reversed(list(self.running)):
+            self._preempt(seq)
+        self._drop_step()
+        for seq in list(self._arrived):
+            self._forget_fetch(seq)
+        for pinned in list(self.transfers.pins):
+            self.release_pin(pinned)
+        self.pool.clear()
 
     def wake(self, tags: Iterable[Tag], now: float) -> None:
         """Wakes; loading weights takes time, during which requests wait."""
@@ -183,11 +188,16 @@ class Engine:
         self._quiet = False
 
     def _drop_step(self) -> None:
-        self.batch.end()
-        for seq in list(self.batch.members):
-            self._preempt(seq)
-        self._chunks = {}
-        self._end = None
+        if self._end is not None:
+            self.batch.cancel()
+            self._end = None
+
+    def _forget_fetch(self, seq: Sequence) -> None:
+        self._arrived.remove(seq)
+        self.pool.release(seq)
+        seq.computed = 0
+        seq.preemptions += 1
+        self.waiting.push_front(seq)
 
     # The step.
 

@@ -41,7 +41,7 @@ class DecodeBatch:
         self._pool = pool
         self._phases: list[Members] = [{} for _ in range(block_size)]
         self._keyed: list[Members] = [{} for _ in range(block_size)]
-        self._due: dict[int, list[Sequence]] = {}
+        self._due: dict[int, Members] = {}
         self._due_steps: list[int] = []
         self._in_flight = False
         self._ungrown: set[Sequence] = set()
@@ -73,9 +73,9 @@ class DecodeBatch:
     def _expect(self, seq: Sequence) -> None:
         bucket = self._due.get(seq.due)
         if bucket is None:
-            bucket = self._due[seq.due] = []
+            bucket = self._due[seq.due] = {}
             heappush(self._due_steps, seq.due)
-        bucket.append(seq)
+        bucket[seq] = None
 
     def leave(self, seq: Sequence) -> None:
         """Takes a sequence out and settles its counts; its full blocks are published."""
@@ -83,6 +83,7 @@ class DecodeBatch:
         phase = self._phase(seq)
         del self._phases[phase][seq]
         self._keyed[phase].pop(seq, None)
+        self._due.get(seq.due, {}).pop(seq, None)
         self.loras -= seq.request.lora is not None
         scheduled = self.step - seq.joined
         covered = seq.computed + scheduled
@@ -124,11 +125,7 @@ class DecodeBatch:
         self._in_flight = False
         self._ungrown.clear()
         self.context += len(self.members)
-        due = self._due.pop(self.step, None)
-        if due is None:
-            return []
-        members = self.members
-        return [seq for seq in due if seq in members and seq.due == self.step]
+        return list(self._due.pop(self.step, ()))
 
     def cancel(self) -> None:
         """Takes back a step that `begin` started and that computed nothing."""

@@ -6,30 +6,9 @@ from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.engines import SIZE, family_keys, run_out, small_config
 
-from vllm_sim.engine import PROFILES, Engine, EngineConfig, PacedEngine, Pacing, Request, State
-
-SIZE = 4
-
-
-def small_config(**changes):
-    settings = {
-        "profile": PROFILES["h100-llama-8b"],
-        "block_size": SIZE,
-        "num_gpu_blocks": 13,
-        "max_num_seqs": 4,
-        "max_num_batched_tokens": 16,
-        "max_loras": 1,
-        "record_events": True,
-        "report_tokens": True,
-    }
-    return EngineConfig(**{**settings, **changes})
-
-
-def family_keys(family, tokens):
-    """Keys of a conversation: two requests of one family share their prefix."""
-    return [family * 1000 + number for number in range(tokens // SIZE)]
-
+from vllm_sim.engine import Engine, PacedEngine, Pacing, Request, State
 
 requests = st.builds(
     lambda prompt, output, family, priority, lora, remote, hold: {
@@ -109,24 +88,12 @@ def play(engine, script):
     return seqs
 
 
-def run_out(engine):
-    engine.wake((), engine.clock)
-    for _ in range(5000):
-        if engine.start(engine.clock) is not None:
-            engine.finish()
-            continue
-        wake = engine.idle_until()
-        if wake is None:
-            return
-        engine.clock = max(engine.clock, wake)
-    raise AssertionError("the engine never comes to rest")
-
-
 @settings(max_examples=150, deadline=None)
 @given(config=configs, script=moves)
 def test_blocks_requests_and_time_are_conserved(config, script):
     engine = Engine(config)
     seqs = play(engine, script)
+    engine.wake((), engine.clock)
     run_out(engine)
     assert_sound(engine)
     assert engine.pool.free == engine.pool.capacity
@@ -149,6 +116,7 @@ def test_constant_latencies_keep_the_same_invariants(config, script):
         if move != "add" or value["prompt_tokens"] + value["output_tokens"] <= 12 * SIZE
     ]
     seqs = play(engine, script)
+    engine.wake((), engine.clock)
     run_out(engine)
     assert engine.pool.free == engine.pool.capacity
     assert all(seq.state in (State.FINISHED, State.ABORTED) for seq in seqs)
@@ -159,6 +127,7 @@ def test_constant_latencies_keep_the_same_invariants(config, script):
 def test_the_removed_and_the_stored_tell_what_is_cached(script):
     engine = Engine(small_config())
     play(engine, script)
+    engine.wake((), engine.clock)
     run_out(engine)
     known = set()
     for event in engine.drain_events():
