@@ -96,8 +96,9 @@ def picker_cluster(gateway: Gateway) -> Tree:
             "typed_extension_protocol_options": http_options(options),
             **listed(PICKER, gateway.pickers),
             "lb_policy": "LEAST_REQUEST",
-            # One leader of three is below the default panic threshold, where all three were asked.
-            "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+            # One leader of three lies below the default threshold, and the others would be asked
+            # too. Where none is healthy all are: one that drains or is not ready still answers.
+            "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
             "health_checks": [health_check()],
             "transport_socket": tls() if gateway.picker_tls else None,
         }
