@@ -11,6 +11,7 @@ import click
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "run": ("epp.cli.run", "Run the endpoint picker."),
+    "demo": ("epp.cli.demo", "Envoy, picker and simulators on loopback, with traffic."),
     "config": ("epp.cli.config", "Check and explain picker configurations."),
     "envoy-config": ("epp.cli.envoy_config", "Print an Envoy configuration for the picker."),
     "explain": ("epp.cli.explain", "Show why a request went where it went."),
