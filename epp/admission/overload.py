@@ -17,6 +17,6 @@ class LagShedder:
         self._limit = limit
 
     def check(self) -> None:
-        """Raises `Overloaded` while the worst recent lag is above the limit."""
+        """Raises `Overloaded` while the lag stays above the limit."""
         if self._limit and self._lag() > self._limit:
             raise Overloaded("the picker is at its ceiling; try again")

@@ -12,7 +12,8 @@ INTERVAL_SECONDS: Final = 0.25
 class LagSampler:
     """Asks to be woken every `interval` seconds and tells `lagged` how late it was.
 
-    `worst` is the largest lag of the last `window` samples, in seconds: what shedding looks at.
+    `sustained` is the smallest lag of the last `window` samples, in seconds: what shedding looks
+    at, because one stall is over when it is noticed and turning requests away then helps nobody.
     """
 
     def __init__(
@@ -21,7 +22,7 @@ class LagSampler:
         *,
         clock: Clock,
         interval: float = INTERVAL_SECONDS,
-        window: int = 4,
+        window: int = 3,
     ) -> None:
         self._lagged = lagged
         self._clock = clock
@@ -32,8 +33,8 @@ class LagSampler:
         self._timer: asyncio.TimerHandle | None = None
 
     @property
-    def worst(self) -> float:
-        return max(self._recent)
+    def sustained(self) -> float:
+        return min(self._recent)
 
     def start(self) -> None:
         """Begin sampling on the running loop."""
