@@ -7,7 +7,7 @@ from typing import Final
 from epp.scrape.text import Series, read
 
 _FAMILY: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-_TERM: Final = re.compile(r'\s*([a-zA-Z_]\w*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^",{}]*))\s*')
+_TERM: Final = re.compile(r'\s*([a-zA-Z_]\w*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^",{}=]*))\s*')
 
 
 @dataclass(slots=True, frozen=True)

@@ -1,6 +1,7 @@
 """A datastore under a clock that tests turn by hand."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from epp.datastore import Datastore, Sample, StoreSettings
@@ -64,3 +65,12 @@ def store_of(
 def scrape(store: Datastore, endpoint: Endpoint, started: float, **gauges: Any) -> None:
     """A scrape that stays believed."""
     store.scraped(endpoint.key, started, Sample(**gauges), ALWAYS)
+
+
+async def until(met: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Let the loop run until `met()`; TimeoutError if that takes longer than `seconds`."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if met():
+                return
+            await asyncio.sleep(0.002)
