@@ -7,7 +7,9 @@ import msgspec
 from epp.domain.request import Head, ParsedBody, Prompt
 from epp.request.decode import decode
 from epp.request.output import Cap, first_cap
-from epp.request.prompts import prompts_of
+from epp.request.prompts import is_empty, prompts_of
+
+_ABSENT: Final = msgspec.Raw()
 
 
 class _Sampling(msgspec.Struct):
@@ -16,8 +18,8 @@ class _Sampling(msgspec.Struct):
 
 class _Generate(msgspec.Struct):
     stream: bool | None = None
-    text: str | list[str] | None = None
-    input_ids: list[int | list[int]] | None = None
+    text: msgspec.Raw = _ABSENT
+    input_ids: msgspec.Raw = _ABSENT
     extra_key: str | None = None
     sampling_params: _Sampling | list[_Sampling] | None = None
 
@@ -44,7 +46,7 @@ class SGLangHttpParser:
 
 
 def _prompts(asked: _Generate) -> tuple[Prompt, ...]:
-    if asked.text is None:
+    if is_empty(asked.text):
         return prompts_of(asked.input_ids, "input_ids")
     return prompts_of(asked.text, "text")
 

@@ -10,7 +10,7 @@ from epp.errors import BadRequest
 from epp.request.decode import decode
 from epp.request.openai import READERS as OPENAI_READERS
 from epp.request.output import Cap, first_cap
-from epp.request.prompts import token_ids
+from epp.request.prompts import ids_of
 from epp.request.route import Reader, read_by
 
 _ABSENT: Final = msgspec.Raw()
@@ -24,7 +24,7 @@ class _Generate(msgspec.Struct):
     model: str | None = None
     stream: bool | None = None
     cache_salt: str | None = None
-    token_ids: list[int] | None = None
+    token_ids: msgspec.Raw = _ABSENT
     sampling_params: _Sampling | None = None
 
 
@@ -41,13 +41,12 @@ _TOKENIZE: Final = msgspec.json.Decoder(_Tokenize)
 def read_generate(body: bytes) -> ParsedBody:
     """Generate from token ids."""
     asked = decode(_GENERATE, body)
-    ids = token_ids(asked.token_ids or [], "token_ids")
     sampling = asked.sampling_params or _Sampling()
     return ParsedBody(
         kind="generate",
         model=asked.model or "",
         stream=bool(asked.stream),
-        prompts=(Prompt(token_ids=ids),),
+        prompts=(Prompt(token_ids=ids_of(asked.token_ids, "token_ids")),),
         max_output_tokens=first_cap(max_tokens=sampling.max_tokens),
         cache_salt=asked.cache_salt or "",
     )

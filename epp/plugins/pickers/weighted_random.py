@@ -37,4 +37,7 @@ class WeightedRandomPicker:
         some = totals > 0
         waits = np.full(len(totals), np.inf)
         waits[some] = logs[some] - np.log(totals[some])
+        if self._most == 1:
+            first = waits if some.any() else draws
+            return np.array([first.argmin()])
         return np.lexsort((draws, waits))[: self._most]

@@ -1,6 +1,7 @@
 """The producer of prefix matches from our own picks."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -94,8 +95,8 @@ class ApproxPrefixCacheProducer:
         """Tokens in one block of the index for this pool."""
         engine = self._params.block_size_tokens
         reported = pool.get("block_size") if self._params.auto_tune else None
-        if reported is not None and len(reported) and reported.max() > 0:
-            engine = int(reported.max())
+        if reported is not None and (largest := reported.max(initial=0)) > 0:
+            engine = int(largest)
         return engine * -(-self._params.min_block_tokens // engine)
 
     def _chains(self, request: Request, block_tokens: int) -> Chains:
@@ -141,9 +142,10 @@ def among(holders: int, slots: Ints) -> Column:
     return bits[slots].view(np.bool_)
 
 
-def picked_rows(decision: Decision, pool: PoolView) -> Iterator[int]:
+def picked_rows(decision: Decision, pool: PoolView) -> list[int]:
     """Rows of the first endpoint of every profile that picked one."""
+    rows = []
     for result in (decision.primary, *decision.others):
-        if result.picked:
-            first = result.picked[0]
-            yield from (row for row, each in enumerate(pool.endpoints) if each is first)
+        with suppress(ValueError, IndexError):
+            rows.append(pool.endpoints.index(result.picked[0]))
+    return rows

@@ -64,10 +64,11 @@ class ExpectedWorkScorer:
         """Prompt tokens to compute, at the price of the pool's pressure."""
         price = pressure(request.prompt_tokens, queued)
         cached, share = cached_tokens(request, pool), matched_share(pool)
-        if cached is None or share is None:
+        if cached is None or share is None or not cached.any():
             return request.prompt_tokens * price
         worth = (share >= self._gate) & (queued - queued.min() <= cached * price)
-        return (request.prompt_tokens - np.where(worth, cached, 0)) * price
+        uncached: Column = request.prompt_tokens - cached * worth
+        return uncached * price
 
     def _expected_output(self, request: Request) -> int:
         if request.max_output_tokens is None:
@@ -87,8 +88,7 @@ def pressure(prompt_tokens: int, queued: Floats) -> float:
 
 def batch(pool: PoolView) -> Floats:
     """Requests that share the engine's steps: its word where fresh, never below what we sent."""
-    known = np.where(pool.fresh, pool.running + pool.waiting, 0.0)
-    return np.maximum(known, pool.inflight_requests)
+    return np.maximum((pool.running + pool.waiting) * pool.fresh, pool.inflight_requests)
 
 
 def queued_tokens(request: Request, pool: PoolView) -> Floats:
@@ -98,7 +98,7 @@ def queued_tokens(request: Request, pool: PoolView) -> Floats:
     knows; it counts as one like this.
     """
     others = pool.waiting + pool.running - pool.inflight_requests
-    others = np.where(pool.fresh, np.clip(others, 0.0, pool.waiting), 0.0)
+    others = np.minimum(np.maximum(others, 0.0), pool.waiting) * pool.fresh
     return pool.inflight_tokens + others * request.prompt_tokens
 
 
@@ -108,14 +108,15 @@ def lacking_tokens(needed: int, pool: PoolView) -> Column | float:
     if blocks is None or block_size is None:
         return 0.0
     size = blocks * block_size
-    free = (1.0 - pool.kv_usage) * size
-    return np.where(pool.fresh & (size > 0), np.clip(needed - free, 0.0, None), 0.0)
+    lacking = needed - (1.0 - pool.kv_usage) * size
+    short = (lacking > 0) & (size > 0) & pool.fresh
+    return np.where(short, lacking, 0.0) if short.any() else 0.0
 
 
 def warmth(pool: PoolView) -> Column | float:
     """How far each endpoint is through its slow start, `COLDEST`..1."""
     known = pool.get("warmth")
-    return 1.0 if known is None else np.clip(known, COLDEST, 1.0)
+    return 1.0 if known is None else np.minimum(np.maximum(known, COLDEST), 1.0)
 
 
 def stale_behind(cost: Floats, pool: PoolView) -> Floats:

@@ -1,0 +1,71 @@
+"""Every plugin's docstring is in form, its example loads, and a test exercises it."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from epp.config.catalogue import points_of
+from epp.plugins.catalog import CATALOGUE
+from epp.plugins.document import PAGE, document, example_of, page_of
+
+TESTS = Path(__file__).parent
+OURS = [p for p in CATALOGUE.classes.values() if "parser" not in points_of(p)]
+by_type = pytest.mark.parametrize("plugin", OURS, ids=lambda plugin: plugin.type)
+
+
+@by_type
+def test_the_docstring_is_in_form(plugin):
+    assert page_of(plugin).type == plugin.type
+
+
+@by_type
+def test_every_parameter_is_explained(plugin):
+    explained = page_of(plugin).sections["Parameters"]
+    fields = getattr(plugin, "Params", None)
+    names = [f.alias for f in fields.model_fields.values()] if fields else []
+
+    assert [name for name in names if name not in explained] == []
+    assert names or explained.startswith("none")
+
+
+@by_type
+def test_the_example_loads(plugin):
+    entries = yaml.safe_load(example_of(plugin))
+
+    assert plugin.type in [entry["type"] for entry in entries]
+    for entry in entries:
+        found = CATALOGUE.find(entry["type"])
+        if "parameters" in entry:
+            found.Params.model_validate(entry["parameters"])
+
+
+@by_type
+def test_a_test_names_the_class(plugin):
+    assert any(plugin.__name__ in file.read_text() for file in TESTS.glob("test_*.py"))
+
+
+@by_type
+def test_the_module_stands_in_the_folder_of_its_kind(plugin):
+    assert plugin.__module__.startswith("epp.plugins.")
+
+
+def test_old_names_lead_to_types_that_are_there():
+    assert [old for old in CATALOGUE.aliases if CATALOGUE.find(old) is None] == []
+
+
+def test_nothing_is_both_offered_and_refused():
+    assert not CATALOGUE.refusals.keys() & (CATALOGUE.classes.keys() | CATALOGUE.aliases.keys())
+
+
+def test_every_refusal_says_why_and_what_instead():
+    assert all(refusal.reason and refusal.instead for refusal in CATALOGUE.refusals.values())
+
+
+def test_default_producers_make_what_they_are_asked_for():
+    for name, type_name in CATALOGUE.default_producers.items():
+        assert name in CATALOGUE.classes[type_name].produces
+
+
+def test_the_page_is_fresh():
+    assert PAGE.read_text() == document()
