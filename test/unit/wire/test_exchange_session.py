@@ -1,0 +1,307 @@
+"""The session: decisions awaited or withdrawn, and every fault kept to its own stream."""
+
+import asyncio
+import json
+
+import pytest
+import structlog
+from support.ext_proc import (
+    RecordingPath,
+    RecordingTicket,
+    modes,
+    read,
+    request_body,
+    request_headers,
+    response_headers,
+)
+
+from epp.domain.response import Ending
+from epp.errors import InternalFault, NoEndpoints, TooLarge
+from epp.wire.budget import ByteBudget
+from epp.wire.calls import Cancellation, Status
+from epp.wire.exchange import ExchangeLimits
+from epp.wire.session import Process
+
+PROMPT = "a secret that no log may hold"
+
+
+class NotedCall:
+    """A call that keeps what is sent and how it ended."""
+
+    metadata = ()
+    deadline = None
+    peer = "unix:"
+    writable = True
+
+    def __init__(self):
+        self.replies = []
+        self.ends = []
+
+    def send(self, message):
+        assert self.ends == [], "sent after the end"
+        self.replies.append(read(message))
+
+    def end(self, status=0, message="", trailing=()):
+        self.ends.append(status)
+
+
+class Stream:
+    """One open stream of a `Process` over `path`, with the process's own notes."""
+
+    def __init__(self, path, **options):
+        self.told = []
+        self.log = structlog.testing.CapturingLogger()
+        self.process = Process(
+            path, budget=ByteBudget(1 << 20), told=self.told.append, log=self.log, **options
+        )
+        self.call = NotedCall()
+        self.handler = self.process.open(self.call)
+
+    def hear(self, *messages):
+        for message in messages:
+            self.handler.message(message.SerializeToString())
+
+    @property
+    def refused(self):
+        """Status of the immediate response, or None."""
+        answers = [
+            r.immediate_response for r in self.call.replies if r.HasField("immediate_response")
+        ]
+        return answers[0].status.code if answers else None
+
+
+def raising(error):
+    def answer(intake):
+        raise error
+
+    return RecordingPath(answer)
+
+
+async def settle():
+    """Let callbacks that are due run."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+def test_a_request_that_need_not_wait_makes_no_task():
+    stream = Stream(RecordingPath())
+
+    stream.hear(request_headers(end=True))  # no loop is running here
+
+    assert [reply.WhichOneof("response") for reply in stream.call.replies] == ["request_headers"]
+
+
+async def test_a_request_that_waits_is_answered_when_it_is_placed():
+    waiting = asyncio.get_running_loop().create_future()
+    stream = Stream(RecordingPath(lambda intake: waiting))
+    stream.hear(request_headers(), request_body(b"x", end=True))
+    assert stream.call.replies == []
+
+    waiting.set_result(RecordingTicket())
+    await settle()
+
+    assert len(stream.call.replies) == 2
+    assert stream.process.budget.held == 0
+
+
+async def test_a_coroutine_may_refuse():
+    async def decide(intake):
+        await asyncio.sleep(0)
+        raise NoEndpoints("none")
+
+    stream = Stream(RecordingPath(decide))
+    stream.hear(request_headers(end=True))
+    await settle()
+
+    assert stream.refused == 503
+    assert stream.call.ends == [Status.OK]
+
+
+async def test_a_reset_while_waiting_cancels_the_decision():
+    waiting = asyncio.get_running_loop().create_future()
+    stream = Stream(RecordingPath(lambda intake: waiting))
+    stream.hear(request_headers(), request_body(b"x", end=True))
+
+    stream.handler.cancelled(Cancellation.RESET)
+
+    assert waiting.cancelled()
+    assert stream.process.budget.held == 0
+    await settle()
+    assert stream.log.calls == []
+
+
+async def test_a_ticket_that_comes_too_late_is_ended():
+    waiting = asyncio.get_running_loop().create_future()
+    ticket = RecordingTicket()
+    stream = Stream(RecordingPath(lambda intake: waiting))
+    stream.hear(request_headers(end=True))
+
+    waiting.set_result(ticket)
+    stream.handler.cancelled(Cancellation.RESET)
+    await settle()
+
+    assert ticket.endings == [Ending.CLIENT_GONE]
+    assert stream.call.replies == []
+
+
+async def test_a_response_that_overtakes_withdraws_the_request():
+    waiting = asyncio.get_running_loop().create_future()
+    stream = Stream(RecordingPath(lambda intake: waiting))
+
+    stream.hear(request_headers(end=True), response_headers(408))
+
+    assert waiting.cancelled()
+    assert [reply.WhichOneof("response") for reply in stream.call.replies] == ["response_headers"]
+    await settle()
+
+
+async def test_a_decision_cancelled_from_elsewhere_is_a_fault_not_a_hang():
+    waiting = asyncio.get_running_loop().create_future()
+    stream = Stream(RecordingPath(lambda intake: waiting))
+    stream.hear(request_headers(end=True))
+
+    waiting.cancel()
+    await settle()
+
+    assert stream.refused == 500
+
+
+def test_a_path_that_breaks_answers_500_with_an_id_and_logs_no_prompt():
+    stream = Stream(raising(KeyError(PROMPT)))
+
+    stream.hear(request_headers(), request_body(PROMPT.encode(), end=True))
+
+    answer = stream.call.replies[0].immediate_response
+    (line,) = stream.log.calls
+    assert answer.status.code == 500
+    assert line.kwargs["fault_id"] in json.loads(answer.body)["error"]["message"]
+    assert "in answer" in line.kwargs["trace"]
+    assert line.kwargs["error"] == "KeyError"
+    assert PROMPT not in repr(stream.log.calls)
+    assert PROMPT.encode() not in answer.body
+    assert [type(refused) for refused in stream.told] == [InternalFault]
+    assert stream.call.ends == [Status.OK]
+
+
+async def test_a_waiting_path_that_breaks_answers_500():
+    async def decide(intake):
+        await asyncio.sleep(0)
+        raise ZeroDivisionError
+
+    stream = Stream(RecordingPath(decide))
+    stream.hear(request_headers(end=True))
+    await settle()
+
+    assert stream.refused == 500
+
+
+def test_a_ticket_that_breaks_on_the_response_lets_the_response_go_on():
+    path = RecordingPath()
+    stream = Stream(path)
+    stream.hear(request_headers(end=True))
+    path.tickets[0].response_started = lambda head: 1 / 0
+
+    stream.hear(response_headers(200))
+
+    assert stream.refused is None
+    assert stream.call.ends == [Status.OK]
+    assert path.tickets[0].endings == [Ending.FAULT]
+
+
+def test_a_ticket_that_breaks_while_it_is_placed_is_ended_and_answers_500():
+    class Broken(RecordingTicket):
+        changes = property(lambda self: 1 / 0, lambda self, value: None)
+
+    ticket = Broken()
+    stream = Stream(RecordingPath(lambda intake: ticket))
+
+    stream.hear(request_headers(), request_body(b"x", end=True))
+
+    assert stream.refused == 500
+    assert ticket.endings == [Ending.FAULT]
+    assert stream.process.budget.held == 0
+
+
+def test_a_ticket_that_breaks_at_its_end_is_only_logged():
+    path = RecordingPath()
+    stream = Stream(path)
+    stream.hear(request_headers(end=True))
+    path.tickets[0].ended = lambda ending: 1 / 0
+
+    stream.hear(response_headers(end=True))
+
+    assert stream.call.replies[-1].HasField("response_headers")
+    assert [line.args for line in stream.log.calls] == [("fault",)]
+
+
+def test_another_stream_is_not_touched_by_a_fault():
+    path = RecordingPath()
+    stream = Stream(path)
+    other_call = NotedCall()
+    other = stream.process.open(other_call)
+    other.message(request_headers(end=True).SerializeToString())
+
+    stream.handler.message(b"\xff\xff")
+    other.message(response_headers(end=True).SerializeToString())
+
+    assert stream.call.ends == [Status.INVALID_ARGUMENT]
+    assert other_call.ends == []
+    assert path.tickets[0].endings == [Ending.COMPLETE]
+
+
+@pytest.mark.parametrize(
+    ("first", "status"),
+    [
+        pytest.param(request_body(b"x"), Status.INVALID_ARGUMENT, id="out of order"),
+        pytest.param(
+            modes(request_headers(), "STREAMED", "NONE"), Status.FAILED_PRECONDITION, id="mode"
+        ),
+    ],
+)
+def test_a_protocol_fault_ends_the_stream_with_a_status(first, status):
+    stream = Stream(RecordingPath())
+
+    stream.hear(first)
+
+    assert stream.call.ends == [status]
+    assert stream.process.open_streams == 0
+
+
+def test_the_wires_own_refusals_are_told():
+    stream = Stream(RecordingPath(), limits=ExchangeLimits(max_body=1))
+
+    stream.hear(request_headers(), request_body(b"xy"), request_body(b"z", end=True))
+
+    assert stream.refused == 413
+    assert [type(refused) for refused in stream.told] == [TooLarge]
+
+
+def test_refusals_of_the_path_are_the_paths_to_tell():
+    stream = Stream(raising(NoEndpoints("none")))
+
+    stream.hear(request_headers(end=True))
+
+    assert stream.refused == 503
+    assert stream.told == []
+
+
+def test_a_server_that_stops_drains_what_it_must_cut():
+    path = RecordingPath()
+    stream = Stream(path)
+    stream.hear(request_headers(end=True))
+
+    stream.handler.cancelled(Cancellation.STOPPED)
+
+    assert path.tickets[0].endings == [Ending.DRAINED]
+
+
+async def test_stopping_turns_a_waiting_request_away():
+    waiting = asyncio.get_running_loop().create_future()
+    stream = Stream(RecordingPath(lambda intake: waiting))
+    stream.hear(request_headers(end=True))
+
+    stream.handler.stopping()
+
+    assert stream.refused == 503
+    assert waiting.cancelled()
+    await settle()
