@@ -21,6 +21,8 @@ Later: TypeAlias = Callable[[float, Callable[[], None]], object]
 """`asyncio.AbstractEventLoop.call_later`, or something like it."""
 
 LONGEST_MESSAGE: Final = 300
+FAULTS_FOR_ONE: Final = 10
+"""So many of our own faults are written where one refusal is: each has an id a client was given."""
 
 
 def level_of(verbosity: int) -> int:
@@ -52,7 +54,12 @@ def processors(encoder: Encoder, *, colors: bool = False) -> list[Processor]:
         structlog.processors.format_exc_info,
     ]
     if encoder == "console":
-        return [*shared[:-1], structlog.dev.ConsoleRenderer(colors=colors)]
+        # A plain traceback: the pretty one prints local variables, and with them prompts.
+        plain = structlog.dev.plain_traceback
+        return [
+            *shared[:-1],
+            structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain),
+        ]
     return [*shared, structlog.processors.JSONRenderer()]
 
 
@@ -90,8 +97,9 @@ class Second:
 class RefusalLog:
     """One line for each refusal, as long as they are few.
 
-    Of each reason the first `per_second` in a second are written; the rest are counted and said in
-    one line when the second is over, so that a flood of refusals cannot drown the log.
+    Of each reason the first `per_second` in a second are written (ten times as many of our own
+    faults); the rest are counted and said in one line when the second is over, so that a flood of
+    refusals cannot drown the log.
     """
 
     def __init__(
@@ -112,7 +120,8 @@ class RefusalLog:
         """Note a refusal that came `seconds` after its request."""
         name = refusal.reason or refusal.code
         second = self._second(name)
-        if isinstance(refusal, InternalFault) or second.written < self._per_second:
+        weight = FAULTS_FOR_ONE if isinstance(refusal, InternalFault) else 1
+        if second.written < self._per_second * weight:
             second.written += 1
             self._write(request, refusal, seconds)
             return

@@ -10,7 +10,7 @@ from epp.errors import Refused
 from epp.observe.decisions import DecisionLog
 from epp.observe.logs import RefusalLog
 from epp.observe.request_metrics import Outcome, RequestMetrics
-from epp.observe.tracing import SPANS
+from epp.observe.tracing import SPANS, RequestTracer
 
 
 class RequestReports:
@@ -23,11 +23,13 @@ class RequestReports:
         decisions: DecisionLog,
         *,
         clock: Clock,
+        tracer: RequestTracer | None = None,
     ) -> None:
         self._metrics = metrics
         self._refusals = refusals
         self._decisions = decisions
         self._clock = clock
+        self._tracer = tracer
 
     def placed(self, request: Request, decision: Decision, seconds: float) -> None:
         """A request was given an endpoint; `seconds` is what placing it took."""
@@ -35,15 +37,15 @@ class RequestReports:
         self._metrics.answered(self._clock() - request.arrived)
         self._decisions.placed(request, decision, seconds)
         if spans := request.facts.get(SPANS):
-            spans.placed(request, decision)
+            spans.placed(decision)
 
     def refused(self, request: Request | None, refusal: Refused, seconds: float) -> None:
         """A request was answered by the picker, `seconds` after it came; None if unreadable."""
         self._metrics.refused(request, refusal, seconds)
         self._refusals.refused(request, refusal, seconds)
         self._decisions.refused(request, refusal, seconds)
-        if request is not None and (spans := request.facts.get(SPANS)):
-            spans.refused(request, refusal)
+        if self._tracer is not None and request is not None:
+            self._tracer.refused(request, refusal)
 
     def response_started(
         self, request: Request, decision: Decision, status: int, seconds: float

@@ -1,11 +1,11 @@
 """Spans: `gateway.request` around a request, `gateway.request_orchestration` around its placing.
 
-Only made when tracing is on; otherwise nobody holds a `RequestTracer` and nothing is paid. The
-OpenTelemetry API comes with the picker, its SDK and exporter with the extra `otel`.
+Only made when tracing is on: then the composition root adds a `RequestTracer` to the policy's pick
+observers; otherwise nobody holds one and nothing is paid. The OpenTelemetry API comes with the
+picker, its SDK and exporter with the extra `otel`.
 """
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, cast
 
@@ -14,9 +14,12 @@ from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from structlog.typing import FilteringBoundLogger
 
+from epp.domain.clock import Clock
 from epp.domain.decision import Decision
-from epp.domain.headers import REQUEST_ID, Headers
+from epp.domain.headers import REQUEST_ID, HeaderChanges
+from epp.domain.pool import PoolView
 from epp.domain.request import Key, Request
 from epp.domain.response import Ending
 from epp.errors import Refused
@@ -25,21 +28,27 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
 SERVICE_NAME: Final = "gateway-api-inference-extension/epp"
+DEFAULT_SHARE: Final = 0.1
 
 
 class RequestSpans:
-    """The spans of one request, from its headers to its end; `end` may be called twice."""
+    """The spans of one request, from its arrival to its end."""
 
-    __slots__ = ("_context", "_orchestration", "_propagator", "_request", "_tracer")
+    __slots__ = ("_context", "_orchestration", "_propagator", "_request")
 
-    def __init__(self, tracer: Tracer, propagator: TextMapPropagator, headers: Headers) -> None:
-        self._tracer = tracer
+    def __init__(
+        self, tracer: Tracer, propagator: TextMapPropagator, request: Request, began: int
+    ) -> None:
+        """`began` is wall-clock nanoseconds."""
         self._propagator = propagator
-        parent = propagator.extract(dict(headers), Context())
-        self._request = tracer.start_span("gateway.request", parent, SpanKind.SERVER)
+        parent = propagator.extract(dict(request.headers), Context())
+        told = attributes(request)
+        self._request = tracer.start_span(
+            "gateway.request", parent, SpanKind.SERVER, told, start_time=began
+        )
         self._context = trace.set_span_in_context(self._request, parent)
-        self._orchestration: Span = tracer.start_span(
-            "gateway.request_orchestration", self._context
+        self._orchestration = tracer.start_span(
+            "gateway.request_orchestration", self._context, start_time=began
         )
 
     def headers(self) -> Mapping[str, str]:
@@ -48,22 +57,17 @@ class RequestSpans:
         self._propagator.inject(carrier, self._context)
         return carrier
 
-    def placed(self, request: Request, decision: Decision) -> None:
+    def placed(self, decision: Decision) -> None:
         """The pick is made: the inner span ends here."""
-        self._request.set_attributes(attributes(request))
         self._orchestration.set_attribute("gateway.destination", decision.destination)
         self._orchestration.end()
 
-    def refused(self, request: Request | None, refusal: Refused) -> None:
+    def refused(self, refusal: Refused) -> None:
         """The picker answered itself: both spans end here."""
-        if request is not None:
-            self._request.set_attributes(attributes(request))
         for span in (self._orchestration, self._request):
-            span.set_attribute("http.response.status_code", refusal.status)
-            span.set_attribute("gateway.refusal", refusal.code)
-            if refusal.status >= 500:
-                span.set_status(Status(StatusCode.ERROR, refusal.code))
-            span.end()
+            # The inner one may have ended with a pick that a later step took back.
+            if span.is_recording():
+                end_refused(span, refusal)
 
     def ended(self, ending: Ending, status: int) -> None:
         """The response is over: the outer span ends here."""
@@ -75,19 +79,52 @@ class RequestSpans:
         self._request.end()
 
 
+def end_refused(span: Span, refusal: Refused) -> None:
+    """End a span of a request that the picker answered itself."""
+    span.set_attribute("http.response.status_code", refusal.status)
+    span.set_attribute("gateway.refusal", refusal.code)
+    if refusal.status >= 500:
+        span.set_status(Status(StatusCode.ERROR, refusal.code))
+    span.end()
+
+
 SPANS: Final = Key[RequestSpans]("spans")
 
 
 class RequestTracer:
-    """Begins spans for requests; `tracer` decides what is sampled and where it goes."""
+    """Makes spans as one of those who learn of each pick; `RequestReports` ends them.
 
-    def __init__(self, tracer: Tracer, propagator: TextMapPropagator | None = None) -> None:
+    A request's spans begin at its arrival although they are made at its pick, so a request costs
+    nothing before it is known to have one. `tracer` decides what is sampled and where it goes;
+    `clock` is the picker's and `wall` gives nanoseconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        tracer: Tracer,
+        *,
+        clock: Clock,
+        wall: Callable[[], int],
+        propagator: TextMapPropagator | None = None,
+    ) -> None:
         self._tracer = tracer
+        self._clock = clock
+        self._wall = wall
         self._propagator = propagator or TraceContextTextMapPropagator()
 
-    def begin(self, headers: Headers) -> RequestSpans:
-        """Spans of the request with these headers; its `traceparent` becomes their parent."""
-        return RequestSpans(self._tracer, self._propagator, headers)
+    def picked(self, request: Request, pool: PoolView, decision: Decision) -> HeaderChanges:
+        """Begin the request's spans and send the model server on its way with them."""
+        spans = self._begin(request)
+        request.facts.put(SPANS, spans)
+        return HeaderChanges(set=spans.headers())
+
+    def refused(self, request: Request, refusal: Refused) -> None:
+        """The spans of a request that the picker answered itself."""
+        (request.facts.get(SPANS) or self._begin(request)).refused(refusal)
+
+    def _begin(self, request: Request) -> RequestSpans:
+        ago = int((self._clock() - request.arrived) * 1e9)
+        return RequestSpans(self._tracer, self._propagator, request, self._wall() - ago)
 
 
 def attributes(request: Request) -> dict[str, str | int]:
@@ -101,7 +138,7 @@ def attributes(request: Request) -> dict[str, str | int]:
     }
 
 
-def sdk_tracer(environment: Mapping[str, str]) -> Tracer | None:
+def sdk_tracer(environment: Mapping[str, str], log: FilteringBoundLogger) -> Tracer | None:
     """A tracer of the SDK as the environment configures it, None where it cannot be had.
 
     It is off unless `OTEL_TRACES_EXPORTER` names an exporter: spans printed to standard output by
@@ -110,17 +147,24 @@ def sdk_tracer(environment: Mapping[str, str]) -> Tracer | None:
     exporter = environment.get("OTEL_TRACES_EXPORTER", "none")
     if exporter not in ("otlp", "console"):
         return None
-    with suppress(ImportError):
-        return _build(exporter, environment.get("OTEL_SERVICE_NAME", SERVICE_NAME))
-    return None
+    service = environment.get("OTEL_SERVICE_NAME", SERVICE_NAME)
+    try:
+        return _build(exporter, service, chosen="OTEL_TRACES_SAMPLER" in environment)
+    except ImportError as error:
+        log.warning("no traces: install the extra otel", missing=error.name, exporter=exporter)
+        return None
 
 
-def _build(exporter: str, service: str) -> Tracer:
+def _build(exporter: str, service: str, *, chosen: bool) -> Tracer:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
-    provider = TracerProvider(resource=Resource.create({"service.name": service}))
+    # As the Go pickers sample when nothing is said; the SDK reads a sampler that is.
+    sampler = None if chosen else ParentBased(TraceIdRatioBased(DEFAULT_SHARE))
+    resource = Resource.create({"service.name": service})
+    provider = TracerProvider(resource=resource, sampler=sampler)
     provider.add_span_processor(BatchSpanProcessor(_exporter(exporter)))
     return provider.get_tracer("epp")
 

@@ -132,13 +132,30 @@ def test_a_flood_of_one_reason_does_not_hide_another():
     assert [line["reason"] for line in lines.read] == ["no-endpoints", "rejected-capacity"]
 
 
-def test_a_fault_of_our_own_is_always_written():
+def test_ten_times_as_many_of_our_own_faults_are_written():
     lines = Lines()
     refusals = lines.refusals(per_second=1)
-    for number in range(5):
+    for number in range(15):
         refusals.refused(None, InternalFault(f"f{number}"), 0.1)
+    refusals.close()
 
-    assert [line["level"] for line in lines.read] == ["error"] * 5
+    levels = [line["level"] for line in lines.read]
+    assert (levels, lines.read[-1]["count"]) == (["error"] * 10 + ["info"], 5)
+
+
+@pytest.mark.parametrize("encoder", ["json", "console"])
+def test_a_traceback_shows_no_local_variable(encoder):
+    def broken(prompt: str) -> None:
+        raise RuntimeError("broken plugin")
+
+    lines = Lines(encoder=encoder)
+    try:
+        broken(SECRET)
+    except RuntimeError as error:
+        lines.log.error("fault", exc_info=error)
+
+    written = lines.text.getvalue()
+    assert ("broken plugin" in written, SECRET in written) == (True, False)
 
 
 def test_what_was_not_written_is_said_at_the_end():
