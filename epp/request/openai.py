@@ -12,7 +12,7 @@ from epp.domain.request import ParsedBody, Prompt
 from epp.errors import BadRequest
 from epp.request.decode import decode
 from epp.request.output import Cap, first_cap
-from epp.request.prompts import PromptField, is_empty, need, open_ended, prompts_of
+from epp.request.prompts import is_empty, need, open_ended, prompts_of
 from epp.request.route import Reader
 
 _ABSENT: Final = msgspec.Raw()
@@ -32,13 +32,13 @@ class _Chat(_Common):
 
 
 class _Completions(_Common):
-    prompt: PromptField = None
+    prompt: msgspec.Raw = _ABSENT
     prompt_embeds: msgspec.Raw = _ABSENT
     max_tokens: Cap = None
 
 
 class _Embeddings(_Common):
-    input: PromptField = None
+    input: msgspec.Raw = _ABSENT
     messages: msgspec.Raw = _ABSENT
 
 
@@ -54,7 +54,7 @@ class _Conversations(_Common):
 
 
 class _Images(_Common):
-    prompt: str | None = None
+    prompt: msgspec.Raw = _ABSENT
 
 
 _CHAT: Final = msgspec.json.Decoder(_Chat)
@@ -84,7 +84,7 @@ def read_chat(body: bytes) -> ParsedBody:
 def read_completions(body: bytes) -> ParsedBody:
     """Completions: strings or token ids; embedded prompts are no text and give no prompt."""
     asked = decode(_COMPLETIONS, body)
-    embedded = asked.prompt is None and not is_empty(asked.prompt_embeds)
+    embedded = is_empty(asked.prompt) and not is_empty(asked.prompt_embeds)
     return ParsedBody(
         kind="completions",
         model=asked.model or "",
@@ -98,7 +98,7 @@ def read_completions(body: bytes) -> ParsedBody:
 def read_embeddings(body: bytes) -> ParsedBody:
     """Embeddings of an `input`, or of `messages` as vLLM also takes them."""
     asked = decode(_EMBEDDINGS, body)
-    if asked.input is None and not is_empty(asked.messages):
+    if is_empty(asked.input) and not is_empty(asked.messages):
         prompts: tuple[Prompt, ...] = (open_ended(asked.messages),)
     else:
         prompts = prompts_of(asked.input, "input")

@@ -135,7 +135,9 @@ def test_output_cap(path, body, cap):
     [
         ("a\nü", [("a\nü").encode()], [None]),
         (["a", "b"], [b"a", b"b"], [None, None]),
+        ("a b", [b"a b"], [None]),
         ([1, 2, 3], [b""], [[1, 2, 3]]),
+        ([0, 2**32 - 1], [b""], [[0, 2**32 - 1]]),
         ([[1, 2], [3]], [b"", b""], [[1, 2], [3]]),
     ],
 )
@@ -143,7 +145,7 @@ def test_completions_prompts(prompt, texts, ids):
     prompts = read({"model": "m", "prompt": prompt}, "/v1/completions").prompts
 
     assert [p.text for p in prompts] == texts
-    assert [p.token_ids for p in prompts] == ids
+    assert [p.token_ids and list(p.token_ids) for p in prompts] == ids
 
 
 def test_prompt_embeds_stand_in_for_a_prompt():
@@ -207,6 +209,11 @@ def test_what_runs_no_prompt_has_none():
         ("/v1/completions", {"model": "m", "prompt": [SECRET, 1]}, "prompt"),
         ("/v1/completions", {"model": "m", "prompt": [-1]}, "prompt"),
         ("/v1/completions", {"model": "m", "prompt": [2**70]}, "prompt"),
+        ("/v1/completions", {"model": "m", "prompt": [2**32]}, "prompt"),
+        ("/v1/completions", {"model": "m", "prompt": [1, 1.5]}, "prompt"),
+        ("/v1/completions", {"model": "m", "prompt": [[2**32]]}, "prompt"),
+        ("/v1/completions", {"model": "m", "prompt": ["a", [1]]}, "prompt"),
+        ("/v1/completions", {"model": "m", "prompt": 7}, "prompt"),
         ("/v1/completions", {"model": "m", "prompt": [[]]}, "prompt"),
         ("/v1/completions", {"model": "m", "prompt": {SECRET: SECRET}}, "prompt"),
         ("/v1/embeddings", {"model": "m"}, "input"),
