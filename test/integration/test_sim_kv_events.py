@@ -1,0 +1,149 @@
+"""KV events over real ZMQ sockets: what a subscriber sees, misses, and gets again."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+import zmq
+import zmq.asyncio
+from support.sims import simulator_here
+
+from vllm_sim import hashing
+from vllm_sim.engine import Pacing
+from vllm_sim.options import EventOptions
+from vllm_sim.text import tokenizer
+
+QUICK = Pacing(ttft=0.001, itl=0.001)
+PROMPT = "abcd" * 48
+END = b"\xff" * 8
+
+
+@asynccontextmanager
+async def listening(sim, endpoint=None, bind=False):
+    """A SUB socket on the simulator's events, once the subscription has arrived."""
+    context = zmq.asyncio.Context()
+    sub = context.socket(zmq.SUB)
+    sub.subscribe(b"kv@")
+    if not bind:
+        async with sim.session.get(f"{sim.url}/kv_event_sources") as answer:
+            endpoint = (await answer.json())["sources"][0]["endpoint"]
+        sub.connect(endpoint)
+    await asyncio.sleep(0.15)
+    try:
+        yield sub
+    finally:
+        sub.close(0)
+        context.term()
+
+
+def sim_with_events(**events):
+    options = {"endpoint": "tcp://127.0.0.1:0", "bind": True, **events}
+    return simulator_here(
+        model="org/m", pacing=QUICK, max_num_seqs=50, events=EventOptions(**options)
+    )
+
+
+async def ask(sim, prompt=PROMPT, **fields):
+    body = {"model": "org/m", "prompt": prompt, "max_tokens": 1, **fields}
+    async with sim.session.post(f"{sim.url}/v1/completions", json=body) as answer:
+        assert answer.status == 200, await answer.text()
+        return await answer.json()
+
+
+async def receive(sub):
+    topic, seq, payload = await asyncio.wait_for(sub.recv_multipart(), 3)
+    return topic.decode(), int.from_bytes(seq, "big"), msgspec.msgpack.decode(payload)
+
+
+async def test_a_subscriber_sees_the_blocks_of_a_prompt():
+    async with sim_with_events() as sim, listening(sim) as sub:
+        await ask(sim)
+        topic, seq, (_, (event,), rank) = await receive(sub)
+        tokens = tokenizer.encode(PROMPT)
+        keys = hashing.block_keys(tokens, 16, parent=hashing.none_hash("vllm-none-hash"))
+        assert topic == f"kv@127.0.0.1:{sim.port}@org/m"
+        assert (seq, rank) == (0, 0)
+        assert event["type"] == "BlockStored"
+        assert event["block_hashes"] == [key & hashing.LOW_64 for key in keys]
+        assert event["token_ids"] == tokens
+        assert event["parent_block_hash"] is None
+
+
+async def test_salts_and_resets_are_told():
+    async with sim_with_events() as sim, listening(sim) as sub:
+        await ask(sim, cache_salt="tenant-a")
+        _, _, (_, (event,), _) = await receive(sub)
+        assert event["extra_keys"] == [["tenant-a"], None, None]
+        async with sim.session.post(f"{sim.url}/reset_prefix_cache") as answer:
+            assert answer.status == 200
+        assert (await receive(sub))[2][1] == [{"type": "AllBlocksCleared"}]
+
+
+async def replayed(sim, first):
+    async with sim.session.get(f"{sim.url}/kv_event_sources") as answer:
+        endpoint = (await answer.json())["sources"][0]["replay_endpoint"]
+    context = zmq.asyncio.Context()
+    dealer = context.socket(zmq.DEALER)
+    dealer.connect(endpoint)
+    await dealer.send_multipart([b"", first.to_bytes(8, "big")])
+    seqs = []
+    while True:
+        *_, seq, payload = await asyncio.wait_for(dealer.recv_multipart(), 3)
+        if seq == END:
+            assert payload == b""
+            break
+        seqs.append(int.from_bytes(seq, "big"))
+    dealer.close(0)
+    context.term()
+    return seqs
+
+
+async def test_what_was_lost_is_replayed_as_far_as_the_buffer_goes():
+    replay = {"replay_endpoint": "tcp://127.0.0.1:0", "buffer_steps": 3}
+    async with sim_with_events(**replay) as sim, listening(sim) as sub:
+        await sim.faults(kv_event_loss=1.0)
+        for number in range(5):
+            await ask(sim, prompt=f"{number}" * 64)
+        await sim.faults(kv_event_loss=0.0)
+        await ask(sim, prompt="z" * 64)
+        assert (await receive(sub))[1] == 5
+        assert await replayed(sim, 4) == [4, 5]
+        assert await replayed(sim, 0) == [3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [("kv_event_duplicate", [0, 0, 1, 1]), ("kv_event_reorder", [1, 0, 3, 2])],
+)
+async def test_batches_come_twice_or_out_of_order(fault, expected):
+    async with sim_with_events() as sim, listening(sim) as sub:
+        await sim.faults(**{fault: 1.0})
+        for number in range(4):
+            await ask(sim, prompt=f"{number}" * 64)
+        assert [(await receive(sub))[1] for _ in expected] == expected
+
+
+async def test_a_restart_counts_from_zero_again():
+    async with sim_with_events() as sim, listening(sim) as sub:
+        await ask(sim)
+        await sim.faults(restart=True)
+        await ask(sim)
+        assert [(await receive(sub))[1] for _ in range(2)] == [0, 0]
+
+
+async def test_a_publisher_dials_when_its_endpoint_names_a_host():
+    context = zmq.asyncio.Context()
+    sub = context.socket(zmq.SUB)
+    sub.subscribe(b"")
+    port = sub.bind_to_random_port("tcp://127.0.0.1")
+    try:
+        async with sim_with_events(endpoint=f"tcp://127.0.0.1:{port}", bind=None) as sim:
+            await asyncio.sleep(0.2)
+            await ask(sim)
+            assert (await receive(sub))[1] == 0
+    finally:
+        sub.close(0)
+        context.term()
