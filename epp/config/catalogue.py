@@ -76,7 +76,8 @@ class Catalogue:
         problems = []
         for plugin in classes:
             if fault := malformed(plugin):
-                problems.append(f"{origin}: {plugin.__qualname__}: {fault}")
+                name = getattr(plugin, "__qualname__", repr(plugin)[:60])
+                problems.append(f"{origin}: {name}: {fault}")
             elif known.get(plugin.type, plugin) is not plugin:
                 problems.append(
                     f"{origin}: {plugin.__qualname__}: the type {plugin.type!r} is taken by "

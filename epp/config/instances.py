@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel
@@ -9,7 +10,8 @@ from pydantic import BaseModel
 from epp.config.catalogue import Catalogue, PluginClass, points_of
 from epp.config.load import validate
 from epp.config.outside import file_plugins
-from epp.config.problems import Path, Problems, suggestion
+from epp.config.problems import Path as Where
+from epp.config.problems import Problems, suggestion
 from epp.config.schema import PluginEntry
 from epp.errors import ConfigError
 
@@ -23,7 +25,7 @@ class Planned:
     name: str
     plugin: PluginClass
     params: BaseModel | None
-    path: Path = ()
+    path: Where = ()
     """Where it is written; empty for one that was injected."""
     because: str = ""
     """Why it was injected."""
@@ -79,7 +81,7 @@ class Instances:
         """Whether an entry could not be resolved, so that something else may be missing for it."""
         return None in self._by_name.values()
 
-    def refer(self, name: str, path: Path, *points: str) -> Planned | None:
+    def refer(self, name: str, path: Where, *points: str) -> Planned | None:
         """The instance called `name`, which must take part at one of `points`; None if it cannot.
 
         None also stands for an instance whose own entry is wrong: that is noted there.
@@ -115,7 +117,7 @@ class Instances:
         self.used.add(name)
         return planned
 
-    def _add(self, entry: PluginEntry, path: Path) -> None:
+    def _add(self, entry: PluginEntry, path: Where) -> None:
         name = entry.instance
         if name in self._by_name:
             self.problems.add(path, f"a plugin named {name!r} exists; give this one another name")
@@ -129,7 +131,7 @@ class Instances:
         if len(self.problems) == before:
             self._by_name[name] = Planned(name, plugin, params, path, file=entry.file)
 
-    def _class(self, entry: PluginEntry, path: Path) -> PluginClass | None:
+    def _class(self, entry: PluginEntry, path: Where) -> PluginClass | None:
         if entry.file is not None:
             return self._class_of_file(entry, entry.file, path)
         plugin = self.catalogue.find(entry.type)
@@ -141,9 +143,9 @@ class Instances:
             )
         return plugin
 
-    def _class_of_file(self, entry: PluginEntry, file: str, path: Path) -> PluginClass | None:
+    def _class_of_file(self, entry: PluginEntry, file: str, path: Where) -> PluginClass | None:
         try:
-            offered = {plugin.type: plugin for plugin in file_plugins(file)}
+            offered = {plugin.type: plugin for plugin in file_plugins(self._beside(file))}
         except ConfigError as fault:
             for problem in fault.problems:
                 self.problems.add((*path, "file"), problem)
@@ -153,7 +155,11 @@ class Instances:
             self.problems.add((*path, "type"), f"{file} defines no {entry.type!r}; {near}")
         return offered.get(entry.type)
 
-    def _params(self, plugin: PluginClass, entry: PluginEntry, path: Path) -> BaseModel | None:
+    def _beside(self, file: str) -> Path:
+        """The file's path; a relative one starts at the configuration's folder."""
+        return Path(self.problems.place.origin).parent / file
+
+    def _params(self, plugin: PluginClass, entry: PluginEntry, path: Where) -> BaseModel | None:
         model = getattr(plugin, "Params", None)
         if model is None:
             if entry.parameters:

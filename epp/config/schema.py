@@ -38,7 +38,7 @@ class PluginEntry(Block):
     type: Name
     parameters: dict[str, Any] = Field(default_factory=dict)
     file: Name | None = None
-    """Python file that defines the type: for plugins that are not installed."""
+    """Python file that defines the type; a relative path starts at the configuration's folder."""
 
     @property
     def instance(self) -> str:
