@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 Ints: TypeAlias = npt.NDArray[np.int32]
+Mask: TypeAlias = npt.NDArray[np.bool_]
 
 _NOT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _FEW: Final = 64
 """Up to so many brackets a plain loop is faster than a call to numpy."""
+_LONGEST_RUN: Final = 16
 _STEP: Final = np.zeros(256, np.int8)
 _STEP[list(b"[{")] = 1
 _STEP[list(b"]}")] = -1
@@ -48,23 +50,50 @@ def walk(text: bytes) -> tuple[int, int]:
 def deeper_than(text: bytes, limit: int) -> bool:
     """Whether objects and arrays in `text` stand more than `limit` deep inside one another.
 
-    A body with few opening brackets cannot be deep: one vectorised count answers for nearly all
-    (5 us for 12 KB, 30 us for 220 KB); only what has more is read with its strings taken out
-    (0.1 to 0.8 ms for 220 KB).
+    A body with few opening brackets cannot be deep: one vectorised count answers for most prose
+    (5 us for 12 KB, 25 us for 220 KB); only what has more is told apart from its strings.
     """
     if len(text) <= 2 * limit or _openers(text) <= limit:
         return False
-    shape = brackets(text)
-    if len(shape) <= 2 * limit:
-        return False
-    return int(_depths(shape).max()) > limit
-
-
-def _depths(shape: bytes) -> Ints:
-    """The depth after each bracket, int32, as long as `shape`."""
-    return np.cumsum(_STEP[np.frombuffer(shape, np.uint8)], dtype=np.int32)
+    depths = _depths_outside(text)
+    return bool(depths.size) and int(depths.max()) > limit
 
 
 def _openers(text: bytes) -> int:
     """How many `[` and `{` there are, inside strings too: bit 5 alone tells the two apart."""
     return int(np.count_nonzero((np.frombuffer(text, np.uint8) | 0x20) == ord("{")))
+
+
+def _depths_outside(text: bytes) -> Ints:
+    """The depth after each bracket outside strings.
+
+    220 KB of code take 0.4 ms, against 0.7 by way of `brackets`: its many quotes are not cut out.
+    """
+    codes = np.frombuffer(text, np.uint8)
+    quotes = np.flatnonzero(codes == ord('"'))
+    escaped = _escaped(codes, quotes)
+    if escaped is None:
+        return _depths(brackets(text))
+    # Brackets, and three letters that step nowhere, are what these bits have in common.
+    places = np.flatnonzero((codes | 0x26) == 0x7F)
+    borders = np.searchsorted(places, quotes[~escaped])
+    outside = np.arange(len(borders) + 1) % 2 == 0
+    kept = np.repeat(outside, np.diff(borders, prepend=0, append=len(places)))
+    return _depths(codes[places[kept]].tobytes())
+
+
+def _escaped(codes: npt.NDArray[np.uint8], quotes: npt.NDArray[np.intp]) -> Mask | None:
+    """Which of `quotes` stand behind an odd run of backslashes; None where a run is very long."""
+    odd = np.zeros(len(quotes), np.bool_)
+    running = ~odd
+    for back in range(1, min(_LONGEST_RUN, len(codes))):
+        running &= codes[quotes - back] == ord("\\")
+        if not running.any():
+            return odd
+        odd ^= running
+    return None
+
+
+def _depths(shape: bytes) -> Ints:
+    """The depth after each bracket, int32, as long as `shape`."""
+    return np.cumsum(_STEP[np.frombuffer(shape, np.uint8)], dtype=np.int32)

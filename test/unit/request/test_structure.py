@@ -41,3 +41,10 @@ def test_a_whole_text_leaves_nothing_open(value):
 
 def test_brackets_in_strings_do_not_count():
     assert brackets(rb'{"a[": ["]\"}", "\\"], "b": {}}') == b"{[]{}}"
+
+
+@given(st.lists(st.sampled_from(['"', "\\", "[", "x"]), max_size=60), st.integers(0, 2))
+def test_runs_of_backslashes_end_a_string_or_not(content, limit):
+    text = json.dumps({"a": ["".join(content)]}).encode()
+
+    assert deeper_than(text, limit) is (limit < 2)
