@@ -12,6 +12,7 @@ from epp.errors import ConfigError
 
 MAX_BYTES: Final = 1024 * 1024
 MAX_ENDPOINTS: Final = 10_000
+MAX_DEPTH: Final = 32
 PROBLEMS_SHOWN: Final = 50
 
 
@@ -85,14 +86,28 @@ def is_ip(host: str) -> bool:
 
 
 def _load(data: bytes, source: str) -> Any:
+    # JSON is YAML. The C loader is ten times faster; both are safe.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        # JSON is YAML. The C loader is ten times faster; both are safe.
-        return yaml.load(data, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        _check_depth(data, loader, source)
+        return yaml.load(data, Loader=loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         why = getattr(error, "problem", None) or type(error).__name__
         raise ConfigError([f"{source}: {where}not YAML or JSON: {why}"]) from None
+
+
+def _check_depth(data: bytes, loader: Any, source: str) -> None:
+    # The C loader descends without a limit of its own: deep nesting ends the process.
+    depth = 0
+    for event in yaml.parse(data, Loader=loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            raise ConfigError([f"{source}: nested deeper than {MAX_DEPTH}; write a flat list"])
 
 
 def _problems(error: ValidationError, source: str) -> list[str]:
