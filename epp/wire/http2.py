@@ -10,6 +10,7 @@ It serves gRPC: no push, no priorities, no CONNECT. Time comes in through `recei
 from __future__ import annotations
 
 import contextlib
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, Protocol
 
 from epp.wire import frames, headers
@@ -111,7 +112,7 @@ class Connection:
         self._begin_times(now)
         self._last_stream = 0
         self._final_stream: int | None = None
-        self._gone: dict[int, int] = {}
+        self._gone: OrderedDict[int, int] = OrderedDict()
         self._begin_header_blocks()
         self._greet()
 
@@ -456,7 +457,7 @@ class Connection:
         gone = self._gone
         gone[stream_id] = how
         if len(gone) > self.limits.max_streams + 100:
-            del gone[next(iter(gone))]
+            gone.popitem(last=False)
 
     def _send_reset(self, stream_id: int, code: ErrorCode) -> None:
         self.counters.resets_out += 1

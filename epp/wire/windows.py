@@ -180,17 +180,32 @@ class Outbox:
         """Widen the connection's window; false when it would overflow."""
         if self.window + increment > LARGEST_WINDOW:
             return False
+        shut = self.window <= 0
         self.window += increment
-        self.pump_all()
+        if shut:
+            self.pump_all()
         return True
 
     def pump_all(self) -> None:
         """Let waiting lanes send in turn, one frame each, until no window is left."""
-        moving = list(self.waiting.values())
+        moved: dict[int, Lane] = {}
+        moving = [lane for lane in self.waiting.values() if lane.window > 0]
         while moving and self.window > 0 and not self.blocked:
-            moving = [lane for lane in moving if self._send_frame(lane)]
-        for lane in list(self.waiting.values()):
+            turn, moving = moving, []
+            for lane in turn:
+                if self.window <= 0:
+                    break
+                moved[lane.stream_id] = lane
+                if self._send_frame(lane):
+                    moving.append(lane)
+        for lane in moved.values():
+            self._take_turn(lane)
             self._after_pump(lane)
+
+    def _take_turn(self, lane: Lane) -> None:
+        """Who has just sent waits behind all others."""
+        if self.waiting.pop(lane.stream_id, None) is not None:
+            self.waiting[lane.stream_id] = lane
 
     def _enqueue(self, lane: Lane, prefix: bytes, payload: bytes) -> None:
         if lane.queue is None:
