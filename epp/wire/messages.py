@@ -143,9 +143,14 @@ def response_body_pieces(body: bytes, end: bool) -> list[bytes]:
 
 
 def response_body_whole(body: bytes) -> bytes:
-    """The reply to a buffered response body that puts `body` in its place."""
+    """The reply to a buffered response body that puts `body` in its place.
+
+    Envoy answers 500 where the length it was told and the length it is given differ.
+    """
     reply = ProcessingResponse()
-    mutation = reply.response_body.response.body_mutation
+    common = reply.response_body.response
+    _set(common.header_mutation, "content-length", str(len(body)))
+    mutation = common.body_mutation
     if body:
         mutation.body = body
     else:

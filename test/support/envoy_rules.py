@@ -50,6 +50,8 @@ class Direction:
         if self.mode != DUPLEX:
             assert self.bodies_owed, "spurious body reply"
             assert kind != "streamed_response", "a streamed body reply outside duplex mode"
+            if kind is not None:
+                assert self._length_told(common) == len(common.body_mutation.body)
             self.bodies_owed -= 1
             return
         assert kind == "streamed_response", "a duplex body reply that is not streamed"
@@ -61,6 +63,15 @@ class Direction:
             assert self.body_end_sent, "end of stream before the gateway sent one"
             assert not self.trailers_sent, "end of stream although trailers follow"
             self.end_answered = True
+
+    def _length_told(self, common):
+        """Envoy refuses a changed body whose length is not told with it."""
+        told = [
+            int(option.header.raw_value)
+            for option in common.header_mutation.set_headers
+            if option.header.key == "content-length"
+        ]
+        return told[0] if told else None
 
     def _trailers(self, _):
         assert self.trailers_owed, "trailers answered unasked"

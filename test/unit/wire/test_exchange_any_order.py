@@ -88,8 +88,11 @@ class Driven:
         if self.answer == "refused":
             self.take(self.machine.refused(NoEndpoints("none")))
             return
-        body = b"c" * 130_000 if self.answer == "changed" else None
-        self.tickets.append(RecordingTicket(body=body))
+        ticket = RecordingTicket()
+        if self.answer == "changed":
+            ticket.body = b"c" * 130_000
+            ticket.through = lambda data, end: b"d" * 130_000 if end else b""
+        self.tickets.append(ticket)
         self.take(self.machine.placed(self.tickets[-1]))
 
     def take(self, effects):

@@ -136,7 +136,9 @@ def test_a_buffered_body_is_answered_one_for_one_and_may_be_changed():
 
     (_, reply) = placed.hears(response_headers(), response_body(b"whole", end=True))
 
-    assert reply.response_body.response.body_mutation.body == b"changed"
+    common = reply.response_body.response
+    assert common.body_mutation.body == b"changed"
+    assert headers_set(common.header_mutation) == {"content-length": "7"}
 
 
 def test_a_buffered_body_may_be_emptied():
