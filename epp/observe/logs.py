@@ -181,27 +181,3 @@ def about(request: Request | None) -> dict[str, object]:
         "model": request.model[:LONGEST_MESSAGE],
         "priority": request.priority,
     }
-
-
-class ScrapeLog:
-    """One line when scraping an endpoint breaks and one when it heals."""
-
-    def __init__(self, log: FilteringBoundLogger) -> None:
-        self._log = log
-        self._broken: set[str] = set()
-
-    def broke(self, endpoint: str, problem: str) -> None:
-        """Scraping `endpoint` (its key) failed; only the first of a row is a line."""
-        if endpoint not in self._broken:
-            self._broken.add(endpoint)
-            self._log.warning("scrape broke", endpoint=endpoint, problem=problem[:LONGEST_MESSAGE])
-
-    def healed(self, endpoint: str) -> None:
-        """Scraping `endpoint` worked; a line only if it had been broken."""
-        if endpoint in self._broken:
-            self._broken.discard(endpoint)
-            self._log.info("scrape healed", endpoint=endpoint)
-
-    def gone(self, endpoint: str) -> None:
-        """`endpoint` left the pool: forget it."""
-        self._broken.discard(endpoint)

@@ -1,7 +1,7 @@
 """All metrics of the picker, and how they get into a registry.
 
 `request_metrics.py`, `pool_metrics.py` and `picker_metrics.py` hold the families by subject;
-`series.py` is what they are made of. Each family is emitted under its name (`llm_d_epp_*`) and,
+their names and meanings are in the two `*_specs.py`, and `series.py` is what they are made of. Each family is emitted under its name (`llm_d_epp_*`) and,
 unless switched off, once more under the older name dashboards may still use.
 """
 
@@ -12,7 +12,7 @@ from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from epp.observe.picker_metrics import PickerMetrics, WireState, wire_families
+from epp.observe.picker_metrics import PickerMetrics
 from epp.observe.pool_metrics import PoolState, families_of
 from epp.observe.request_metrics import RequestMetrics
 from epp.observe.series import Spec
@@ -49,6 +49,11 @@ def add_process_metrics(registry: CollectorRegistry) -> None:
 
 def all_specs() -> tuple[Spec, ...]:
     """Every family there is, by subject; docs/metrics.md is held against it."""
-    picker = (*PickerMetrics().families(), *wire_families(WireState()))
-    families = (*RequestMetrics().families(), *families_of(PoolState("")), *picker)
+    picker = PickerMetrics()
+    families = (
+        *RequestMetrics().families(),
+        *families_of(PoolState("")),
+        *picker.families(),
+        *picker.asked(),
+    )
     return tuple(family.spec for family in families)

@@ -1,123 +1,49 @@
 """The picker itself: what it costs, what it holds, what goes wrong in it."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, Protocol, TypeAlias, TypeVar
 
 import msgspec
 from prometheus_client.core import Metric
 
-from epp.observe import bounds
-from epp.observe.series import Family, Histogram, Spec, Tally, histograms, old, tallies
+from epp.domain.decision import Decision
+from epp.domain.pool import PoolView
+from epp.domain.request import Request
+from epp.observe import picker_specs as specs
+from epp.observe.series import Family, Histogram, Spec, Tally, histograms, tallies
 
-PLUGIN: Final = ("plugin_name", "plugin_type")
+BYTES_PER_TOKEN: Final = 4
+"""The estimate by which prompts without token ids are counted in tokens."""
+SOURCE: Final = "metrics-data-source"
+EXTRACTOR: Final = "core-metrics-extractor"
+UNREADABLE: Final = "page"
+"""The reason of a scrape whose page came but could not be read."""
 
-PHASES: Final = Spec(
-    "llm_d_epp_phase_duration_seconds",
-    "histogram",
-    "The picker's own time on a request, by phase: parse, admit, schedule, reply.",
-    ("phase",),
-    bounds.PHASE,
-)
-PLUGINS: Final = Spec(
-    "llm_d_epp_plugin_duration_seconds",
-    "histogram",
-    "Time in one plugin at one extension point, for one request.",
-    ("extension_point", "plugin_type", "plugin_name"),
-    bounds.SHORT,
-    old=old(
-        "inference_extension_plugin_duration_seconds",
-        "extension_point",
-        "plugin_type",
-        "plugin_name",
-    ),
-)
-PLUGIN_ERRORS: Final = Spec(
-    "llm_d_epp_plugin_errors_total",
-    "counter",
-    "Times a plugin raised or was late and the request went on without it.",
-    ("extension_point", "plugin_type", "plugin_name"),
-)
-BLIND: Final = Spec(
-    "llm_d_epp_plugin_blind",
-    "gauge",
-    "1 where a configured plugin sees nothing in the response mode the gateway asked for.",
-    (*PLUGIN, "response_mode"),
-)
-POLL_ERRORS: Final = Spec(
-    "llm_d_epp_datalayer_poll_errors_total",
-    "counter",
-    "Scrapes of an endpoint that failed, by kind of source.",
-    ("source_type",),
-)
-EXTRACT_ERRORS: Final = Spec(
-    "llm_d_epp_datalayer_extract_errors_total",
-    "counter",
-    "Scraped pages that could not be read, by kind of source and of extractor.",
-    ("source_type", "extractor_type"),
-)
-PREFIX_SIZE: Final = Spec(
-    "llm_d_epp_prefix_indexer_size",
-    "gauge",
-    "Blocks the prefix index remembers.",
-    PLUGIN,
-    old=old("inference_extension_prefix_indexer_size"),
-)
-PREFIX_RATIO: Final = Spec(
-    "llm_d_epp_prefix_indexer_hit_ratio",
-    "histogram",
-    "Share of a prompt found in the prefix index for the endpoint picked, 0 to 1.",
-    PLUGIN,
-    bounds.SHARE,
-    old=old("inference_extension_prefix_indexer_hit_ratio"),
-)
-PREFIX_BYTES: Final = Spec(
-    "llm_d_epp_prefix_indexer_hit_bytes",
-    "histogram",
-    "Bytes of a prompt found in the prefix index for the endpoint picked.",
-    PLUGIN,
-    bounds.PREFIX_BYTES,
-    old=old("inference_extension_prefix_indexer_hit_bytes"),
-)
-LAG: Final = Spec(
-    "llm_d_epp_event_loop_lag_seconds",
-    "gauge",
-    "How late the event loop last was; near the core's limit it grows without bound.",
-)
-LAGS: Final = Spec(
-    "llm_d_epp_event_loop_lag_distribution_seconds",
-    "histogram",
-    "How late the event loop was, sample by sample.",
-    bounds=bounds.LAG,
-)
-RELOADS: Final = Spec(
-    "llm_d_epp_config_reloads_total",
-    "counter",
-    "Reloads of the configuration or of the endpoints file, by outcome: applied, refused.",
-    ("what", "outcome"),
-)
-INFO: Final = Spec(
-    "llm_d_epp_info",
-    "gauge",
-    "Always 1; the labels say which build this is.",
-    ("commit", "build_ref"),
-    old=old("inference_extension_info", "commit", "build_ref"),
-)
-STREAMS: Final = Spec(
-    "llm_d_epp_extproc_streams_inflight", "gauge", "External processing streams open now."
-)
-HELD: Final = Spec("llm_d_epp_held_body_bytes", "gauge", "Bytes of request bodies held now.")
-HELD_LIMIT: Final = Spec(
-    "llm_d_epp_held_body_limit_bytes", "gauge", "Bytes of request bodies that may be held in all."
-)
-HTTP2: Final = Spec(
-    "llm_d_epp_http2_events_total",
-    "counter",
-    "What happened on the ext_proc port's HTTP/2 connections, by event.",
-    ("event",),
-)
-RECORDS: Final = Spec(
-    "llm_d_epp_decision_records", "gauge", "Decision records kept for the debug page."
-)
+
+class ScrapeState(Protocol):
+    """Totals of scraping since the start; `errors` goes by reason."""
+
+    @property
+    def scrapes(self) -> int: ...
+    @property
+    def page_bytes(self) -> int: ...
+    @property
+    def errors(self) -> Mapping[str, int]: ...
+
+
+@dataclass(slots=True, frozen=True)
+class NoScrapes:
+    """Where nothing scrapes."""
+
+    scrapes: int = 0
+    page_bytes: int = 0
+    errors: Mapping[str, int] = field(default_factory=dict)
+
+
+L = TypeVar("L", bound=tuple[str, ...])
+PrefixSizes: TypeAlias = Mapping[tuple[str, str], int]
+"""Plugin name and type of each prefix producer to the blocks its index holds."""
 
 
 class WireState(msgspec.Struct, frozen=True):
@@ -130,7 +56,11 @@ class WireState(msgspec.Struct, frozen=True):
 
 
 class PickerMetrics:
-    """Bind once, observe often: `phase`, `plugin` and `prefix` return the cell to keep."""
+    """Bind once, observe often: `phase`, `plugin` and `prefix` return the cells to keep.
+
+    What others count themselves is asked for at each scrape: `wire_state`, `scrape_state`,
+    `prefix_sizes`, and the number of decision records.
+    """
 
     def __init__(
         self,
@@ -138,22 +68,24 @@ class PickerMetrics:
         commit: str = "",
         build_ref: str = "",
         wire_state: Callable[[], WireState] = WireState,
+        scrape_state: Callable[[], ScrapeState] = NoScrapes,
+        prefix_sizes: Callable[[], PrefixSizes] = dict,
+        records: Callable[[], int] = lambda: 0,
     ) -> None:
         self._wire_state = wire_state
-        self.phases = histograms(PHASES)
-        self.plugins = histograms(PLUGINS)
-        self.plugin_errors = tallies(PLUGIN_ERRORS)
-        self.blind = tallies(BLIND)
-        self.poll_errors = tallies(POLL_ERRORS)
-        self.extract_errors = tallies(EXTRACT_ERRORS)
-        self.prefix_size = tallies(PREFIX_SIZE)
-        self.prefix_ratio = histograms(PREFIX_RATIO)
-        self.prefix_bytes = histograms(PREFIX_BYTES)
-        self.lag = tallies(LAG)
-        self.lags = histograms(LAGS)
-        self.reloads = tallies(RELOADS)
-        self.info = tallies(INFO)
-        self.records = tallies(RECORDS)
+        self._scrape_state = scrape_state
+        self._prefix_sizes = prefix_sizes
+        self._records = records
+        self.phases = histograms(specs.PHASES)
+        self.plugins = histograms(specs.PLUGINS)
+        self.plugin_errors = tallies(specs.PLUGIN_ERRORS)
+        self.blind = tallies(specs.BLIND)
+        self.prefix_ratio = histograms(specs.PREFIX_RATIO)
+        self.prefix_bytes = histograms(specs.PREFIX_BYTES)
+        self.lag = tallies(specs.LAG)
+        self.lags = histograms(specs.LAGS)
+        self.reloads = tallies(specs.RELOADS)
+        self.info = tallies(specs.INFO)
         self.info.bind(commit, build_ref).set(1)
         self._lag, self._lags = self.lag.bind(), self.lags.bind()
 
@@ -171,19 +103,10 @@ class PickerMetrics:
     def plugin_blind(self, plugin_name: str, plugin_type: str, mode: str, blind: bool) -> None:
         self.blind.bind(plugin_name, plugin_type, mode).set(float(blind))
 
-    def poll_failed(self, source_type: str) -> None:
-        self.poll_errors.bind(source_type).add()
-
-    def extract_failed(self, source_type: str, extractor_type: str) -> None:
-        self.extract_errors.bind(source_type, extractor_type).add()
-
-    def prefix(self, plugin_name: str, plugin_type: str) -> tuple[Tally, Histogram, Histogram]:
-        """Index size (blocks), hit ratio (0 to 1) and hit bytes of one producer."""
-        return (
-            self.prefix_size.bind(plugin_name, plugin_type),
-            self.prefix_ratio.bind(plugin_name, plugin_type),
-            self.prefix_bytes.bind(plugin_name, plugin_type),
-        )
+    def prefix(self, plugin_name: str, plugin_type: str) -> tuple[Histogram, Histogram]:
+        """Hit ratio (0 to 1) and hit bytes of one prefix producer."""
+        ratio = self.prefix_ratio.bind(plugin_name, plugin_type)
+        return ratio, self.prefix_bytes.bind(plugin_name, plugin_type)
 
     def lagged(self, seconds: float) -> None:
         self._lag.set(seconds)
@@ -199,34 +122,73 @@ class PickerMetrics:
             self.plugins,
             self.plugin_errors,
             self.blind,
-            self.poll_errors,
-            self.extract_errors,
-            self.prefix_size,
             self.prefix_ratio,
             self.prefix_bytes,
             self.lag,
             self.lags,
             self.reloads,
             self.info,
-            self.records,
         )
 
     def collect(self, *, old_names: bool) -> Iterator[Metric]:
-        for family in (*self.families(), *wire_families(self._wire_state())):
+        for family in (*self.families(), *self.asked()):
             yield from family.collect(old_names=old_names)
+
+    def asked(self) -> Iterator[Family[Tally]]:
+        """Families that others count."""
+        yield from wire_families(self._wire_state())
+        yield from scrape_families(self._scrape_state())
+        yield told(specs.PREFIX_SIZE, self._prefix_sizes())
+        yield told(specs.RECORDS, {(): self._records()})
+
+
+def told(spec: Spec, values: Mapping[L, float]) -> Family[Tally]:
+    """A family of numbers that somebody else keeps, by label values."""
+    family = tallies(spec)
+    for labels, value in values.items():
+        family.bind(*labels).set(value)
+    return family
 
 
 def wire_families(wire: WireState) -> Iterator[Family[Tally]]:
     """The gauges and counters of the ext_proc port."""
-    for spec, value in (
-        (STREAMS, wire.streams),
-        (HELD, wire.held_bytes),
-        (HELD_LIMIT, wire.held_limit),
-    ):
-        family = tallies(spec)
-        family.bind().set(value)
-        yield family
-    events = tallies(HTTP2)
-    for event, count in wire.http2.items():
-        events.bind(event).set(count)
-    yield events
+    yield told(specs.STREAMS, {(): wire.streams})
+    yield told(specs.HELD, {(): wire.held_bytes})
+    yield told(specs.HELD_LIMIT, {(): wire.held_limit})
+    yield told(specs.HTTP2, {(event,): count for event, count in wire.http2.items()})
+
+
+def scrape_families(state: ScrapeState) -> Iterator[Family[Tally]]:
+    """How scraping fares, under the Go pickers' names and by reason."""
+    unreadable = state.errors.get(UNREADABLE, 0)
+    yield told(specs.POLL_ERRORS, {(SOURCE,): sum(state.errors.values()) - unreadable})
+    yield told(specs.EXTRACT_ERRORS, {(SOURCE, EXTRACTOR): unreadable})
+    yield told(specs.SCRAPES, {(): state.scrapes})
+    yield told(specs.SCRAPE_ERRORS, {(reason,): count for reason, count in state.errors.items()})
+    yield told(specs.PAGE_BYTES, {(): state.page_bytes})
+
+
+class PrefixHits:
+    """Observes, for each pick, how much of the prompt one producer believes to be cached there.
+
+    One of those who learn of picks; `cached` and `total` are the producer's columns, in tokens.
+    """
+
+    def __init__(
+        self, metrics: PickerMetrics, name: str, plugin_type: str, *, cached: str, total: str
+    ) -> None:
+        self._ratio, self._bytes = metrics.prefix(name, plugin_type)
+        self._cached = cached
+        self._total = total
+
+    def picked(self, request: Request, pool: PoolView, decision: Decision) -> None:
+        cached, total = pool.get(self._cached), pool.get(self._total)
+        if cached is None or total is None:
+            return
+        chosen = decision.endpoint
+        row = next((i for i, endpoint in enumerate(pool.endpoints) if endpoint is chosen), None)
+        if row is None or not total[row]:
+            return
+        tokens = int(cached[row])
+        self._ratio.observe(tokens / int(total[row]))
+        self._bytes.observe(tokens * BYTES_PER_TOKEN)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from epp.domain.request import Head, Prompt, Request
 from epp.errors import BadRequest, InternalFault, NoEndpoints, QueueFull
-from epp.observe.logs import LibraryLogs, RefusalLog, ScrapeLog, build_log
+from epp.observe.logs import LibraryLogs, RefusalLog, build_log
 
 SECRET = "the prompt nobody may see"
 
@@ -179,28 +179,6 @@ def test_lines_and_counts_add_up_to_all_refusals(steps):
     refusals.close()
 
     assert sum(line.get("count", 1) for line in lines.read) == len(steps)
-
-
-def test_a_scrape_breaks_and_heals_in_two_lines():
-    lines = Lines()
-    scrapes = ScrapeLog(lines.log)
-    scrapes.healed("a")
-    for _ in range(5):
-        scrapes.broke("a", "timed out")
-    scrapes.healed("a")
-    scrapes.healed("a")
-
-    assert [line["event"] for line in lines.read] == ["scrape broke", "scrape healed"]
-
-
-def test_an_endpoint_that_left_is_forgotten():
-    lines = Lines()
-    scrapes = ScrapeLog(lines.log)
-    scrapes.broke("a", "timed out")
-    scrapes.gone("a")
-    scrapes.healed("a")
-
-    assert [line["event"] for line in lines.read] == ["scrape broke"]
 
 
 def test_what_libraries_log_becomes_a_line_of_ours():

@@ -2,12 +2,16 @@
 
 import math
 
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from epp.domain.decision import Decision, ProfileResult
 from epp.domain.endpoint import Endpoint
+from epp.domain.pool import PoolView
+from epp.domain.request import Head, Request
 from epp.observe.metrics import Metrics
-from epp.observe.picker_metrics import PickerMetrics, WireState
+from epp.observe.picker_metrics import NoScrapes, PickerMetrics, PrefixHits, WireState
 from epp.observe.pool_metrics import EndpointState, PoolMetrics, PoolState, ranked_name
 
 
@@ -102,7 +106,6 @@ def test_what_the_picker_costs_and_what_goes_wrong():
     metrics = PickerMetrics(commit="abc", build_ref="v1")
     metrics.phase("parse").observe(0.00003)
     metrics.plugin("scorer", "queue-scorer", "q").observe(0.00002)
-    metrics.poll_failed("metrics-data-source")
     metrics.lagged(0.25)
     metrics.reloaded("config", "refused")
     shown = registry(metrics)
@@ -113,7 +116,37 @@ def test_what_the_picker_costs_and_what_goes_wrong():
     plugin = {"extension_point": "scorer", "plugin_type": "queue-scorer", "plugin_name": "q"}
     assert value("llm_d_epp_phase_duration_seconds_count", phase="parse") == 1
     assert value("inference_extension_plugin_duration_seconds_count", **plugin) == 1
-    assert value("llm_d_epp_datalayer_poll_errors_total", source_type="metrics-data-source") == 1
     assert value("llm_d_epp_event_loop_lag_seconds") == 0.25
     assert value("llm_d_epp_config_reloads_total", what="config", outcome="refused") == 1
     assert value("inference_extension_info", commit="abc", build_ref="v1") == 1
+
+
+def test_scraping_is_told_by_reason_and_under_the_go_names():
+    stats = NoScrapes(scrapes=10, page_bytes=5000, errors={"timeout": 2, "status": 1, "page": 4})
+    shown = registry(PickerMetrics(scrape_state=lambda: stats))
+
+    source = {"source_type": "metrics-data-source"}
+    extractor = {**source, "extractor_type": "core-metrics-extractor"}
+    values = [
+        shown.get_sample_value("llm_d_epp_scrapes_total"),
+        shown.get_sample_value("llm_d_epp_scrape_errors_total", {"reason": "timeout"}),
+        shown.get_sample_value("llm_d_epp_datalayer_poll_errors_total", source),
+        shown.get_sample_value("llm_d_epp_datalayer_extract_errors_total", extractor),
+    ]
+    assert values == [10, 2, 3, 4]
+
+
+def test_a_prefix_index_is_told_by_its_size_and_its_hits():
+    metrics = PickerMetrics(prefix_sizes=lambda: {("approx", "approx-prefix"): 12})
+    hits = PrefixHits(metrics, "approx", "approx-prefix", cached="hit", total="all")
+    a, b = endpoint("a"), endpoint("b")
+    view = PoolView((a, b), {"hit": np.array([0, 48]), "all": np.array([64, 64])})
+    picked = Decision(request_id="x", primary=ProfileResult("default", (b,)))
+    hits.picked(Request(id="x", head=Head({})), view, picked)
+    shown = registry(metrics)
+
+    plugin = {"plugin_name": "approx", "plugin_type": "approx-prefix"}
+    assert shown.get_sample_value("llm_d_epp_prefix_indexer_size", plugin) == 12
+    assert shown.get_sample_value("inference_extension_prefix_indexer_size") == 12
+    assert shown.get_sample_value("llm_d_epp_prefix_indexer_hit_ratio_sum", plugin) == 0.75
+    assert shown.get_sample_value("inference_extension_prefix_indexer_hit_bytes_sum") == 192
