@@ -1,5 +1,6 @@
-"""What a user may write: the schema of a configuration and how it is loaded.
+"""What a user may write, and what it comes to.
 
-It knows no plugin: type names and parameters are checked against a catalogue in `assemble`.
-Open `schema.py` first.
+Text becomes a checked configuration (`load.py`), and with a catalogue of plugin types a plan
+(`plan.py`). It builds nothing and knows no plugin: which types exist is a value handed in. Every
+mistake is told with its line, its path and the fix. Open `schema.py` first.
 """

@@ -13,6 +13,9 @@ from epp.config.problems import Path, Place, Problems, suggestion
 from epp.config.schema import API_VERSIONS, SILENT_GATES, EndpointPickerConfig
 from epp.config.text import Value, read
 
+MOST_SHOWN: Final = 100
+"""Problems of one block that are put into words; a file has a handful, not thousands."""
+
 
 @dataclass(slots=True, frozen=True)
 class LoadedConfig:
@@ -55,8 +58,11 @@ def validate(model: type[BaseModel], value: Value, path: Path, problems: Problem
     try:
         return model.model_validate_json(json.dumps(value), by_alias=True, by_name=False)
     except ValidationError as fault:
-        for error in fault.errors(include_url=False):
+        errors = fault.errors(include_url=False)
+        for error in errors[:MOST_SHOWN]:
             problems.add((*path, *error["loc"]), explain(model, error))
+        if (more := len(errors) - MOST_SHOWN) > 0:
+            problems.add(path, f"has {more} more problems of this kind; mend these first")
         return None
 
 

@@ -16,7 +16,7 @@ from epp.config.problems import Path, Place
 from epp.errors import ConfigError
 
 MAX_BYTES: Final = 1 << 20
-MAX_NODES: Final = 100_000
+MAX_NODES: Final = 50_000
 MAX_DEPTH: Final = 40
 
 Value: TypeAlias = Any

@@ -72,6 +72,13 @@ flowControl:
     )
 
 
+def test_a_file_full_of_mistakes_gets_a_hundred_of_them_told():
+    found = problems("\n".join(f"key{i}: 1" for i in range(150)))
+
+    assert len(found) == 101
+    assert "has 50 more problems" in found[0]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

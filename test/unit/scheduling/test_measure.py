@@ -60,6 +60,17 @@ async def test_a_call_that_waits_is_told_when_it_is_done():
     assert len(seconds) == 1
 
 
+def test_a_call_that_could_wait_but_need_not_is_told_at_once():
+    seconds = []
+
+    class Ready:
+        def gather(self, request):
+            return None
+
+    assert observed(Ready(), ("gather",), seconds.append).gather(1) is None
+    assert len(seconds) == 1
+
+
 def test_other_methods_are_not_measured():
     plugin, seconds = measured("score")
     with pytest.raises(RuntimeError):
