@@ -22,15 +22,13 @@ END = b"\xff" * 8
 
 
 @asynccontextmanager
-async def listening(sim, endpoint=None, bind=False):
+async def listening(sim):
     """A SUB socket on the simulator's events, once the subscription has arrived."""
     context = zmq.asyncio.Context()
     sub = context.socket(zmq.SUB)
     sub.subscribe(b"kv@")
-    if not bind:
-        async with sim.session.get(f"{sim.url}/kv_event_sources") as answer:
-            endpoint = (await answer.json())["sources"][0]["endpoint"]
-        sub.connect(endpoint)
+    async with sim.session.get(f"{sim.url}/kv_event_sources") as answer:
+        sub.connect((await answer.json())["sources"][0]["endpoint"])
     await asyncio.sleep(0.15)
     try:
         yield sub
@@ -137,13 +135,14 @@ async def test_a_restart_counts_from_zero_again():
 async def test_a_publisher_dials_when_its_endpoint_names_a_host():
     context = zmq.asyncio.Context()
     sub = context.socket(zmq.SUB)
-    sub.subscribe(b"")
+    sub.subscribe(b"kv@")
     port = sub.bind_to_random_port("tcp://127.0.0.1")
     try:
         async with sim_with_events(endpoint=f"tcp://127.0.0.1:{port}", bind=None) as sim:
+            first = asyncio.create_task(receive(sub))  # a bound SUB subscribes while it receives
             await asyncio.sleep(0.2)
             await ask(sim)
-            assert (await receive(sub))[1] == 0
+            assert (await first)[1] == 0
     finally:
         sub.close(0)
         context.term()
