@@ -1,8 +1,9 @@
 """All metrics of the picker, and how they get into a registry.
 
-`request_metrics.py`, `pool_metrics.py` and `picker_metrics.py` hold the families by subject;
-their names and meanings are in the two `*_specs.py`, and `series.py` is what they are made of. Each family is emitted under its name (`llm_d_epp_*`) and,
-unless switched off, once more under the older name dashboards may still use.
+`request_metrics.py`, `pool_metrics.py` and `picker_metrics.py` hold the families by subject; names
+and meanings are in `request_specs.py` and `picker_specs.py`, and `series.py` is what they are made
+of. Each family is emitted under its name (`llm_d_epp_*`) and, unless switched off, once more under
+the older name dashboards may still use.
 """
 
 from collections.abc import Iterator

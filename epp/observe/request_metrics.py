@@ -4,12 +4,13 @@ Observed on the request path, so each series binds its cells once. Which familie
 response mode is said in docs/metrics.md.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Protocol
 
 from prometheus_client.core import Metric
 
 from epp.domain.decision import Decision
+from epp.domain.endpoint import Endpoint
 from epp.domain.request import Key, Request
 from epp.domain.response import Ending, ResponseMode, Usage
 from epp.errors import NoEndpoints, Refused
@@ -94,7 +95,8 @@ class RequestMetrics:
     """Observes requests; every method but `collect` is called on the request path.
 
     `max_series` bounds the combinations of request labels: past it the tenant of a new combination
-    is shown as `other`, and then its model too, unless the model is pinned.
+    is shown as `other`, and then its model too, unless the model is pinned. `endpoints` are those of
+    the pool now: attempts to place at others are dropped from the page, None drops none.
     """
 
     def __init__(
@@ -104,7 +106,9 @@ class RequestMetrics:
         tenants: LabelCap | None = None,
         max_series: int = 2000,
         max_attempts: int = 10_000,
+        endpoints: Callable[[], Iterable[Endpoint]] | None = None,
     ) -> None:
+        self._endpoints = endpoints
         self.models = models or LabelCap()
         self.tenants = tenants or LabelCap()
         self._max_series = max_series
@@ -225,8 +229,19 @@ class RequestMetrics:
         )
 
     def collect(self, *, old_names: bool) -> Iterator[Metric]:
+        if self._endpoints is not None:
+            self._drop_attempts_at_others(self._endpoints())
         for family in self.families():
             yield from family.collect(old_names=old_names)
+
+    def _drop_attempts_at_others(self, endpoints: Iterable[Endpoint]) -> None:
+        """Pods come and go all day: without this their series would stay for good."""
+        there = {(e.name, e.namespace, str(e.port)) for e in endpoints}
+        there |= {("", "", ""), (OTHER, OTHER, OTHER)}
+        cells = self.attempts.cells
+        for values in [values for values in cells if values[2:] not in there]:
+            del cells[values]
+            self._attempts_by_raw.clear()
 
     # -- binding --------------------------------------------------------------------------------
 

@@ -18,10 +18,8 @@ from epp.observe.metrics import Metrics
 from epp.observe.request_metrics import RequestMetrics
 
 FULL, WATCH = ResponseMode.FULL, ResponseMode.WATCH
-DECISION = Decision(
-    request_id="x",
-    primary=ProfileResult("default", (Endpoint("pod-a", "10.0.0.1", 8000),)),
-)
+POD_A = Endpoint("pod-a", "10.0.0.1", 8000)
+DECISION = Decision(request_id="x", primary=ProfileResult("default", (POD_A,)))
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -199,6 +197,29 @@ def test_the_end_of_a_request_never_placed_changes_nothing():
     seen.metrics.ended(request(), DECISION, Ended())
 
     assert seen.total("llm_d_epp_request_running") == 0
+
+
+def test_an_endpoint_that_left_the_pool_leaves_the_page():
+    pool = [POD_A]
+    seen = Watched(endpoints=lambda: pool)
+    seen.serve(request())
+    shown = seen.total("llm_d_epp_scheduler_attempts_total", endpoint_name="pod-a")
+    pool.clear()
+    gone = seen.labels("llm_d_epp_scheduler_attempts_total", "endpoint_name")
+    pool.append(POD_A)
+    seen.serve(request())
+
+    back = seen.total("llm_d_epp_scheduler_attempts_total", endpoint_name="pod-a")
+    assert (shown, gone, back) == (1, set(), 1)
+
+
+def test_attempts_are_bounded_and_none_is_lost():
+    seen = Watched(max_attempts=3)
+    for number in range(10):
+        seen.serve(request(f"m-{number}"))
+
+    rows = [s for s in seen.samples() if s.name == "llm_d_epp_scheduler_attempts_total"]
+    assert (len(rows) <= 4, sum(row.value for row in rows)) == (True, 10)
 
 
 def test_unknown_models_past_the_limit_are_other():
