@@ -95,8 +95,8 @@ class RequestMetrics:
     """Observes requests; every method but `collect` is called on the request path.
 
     `max_series` bounds the combinations of request labels: past it the tenant of a new combination
-    is shown as `other`, and then its model too, unless the model is pinned. `endpoints` are those of
-    the pool now: attempts to place at others are dropped from the page, None drops none.
+    is shown as `other`, and then its model too, unless the model is pinned. `endpoints` are those
+    of the pool now: attempts to place at others are dropped from the page, None drops none.
     """
 
     def __init__(
