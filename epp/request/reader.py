@@ -21,6 +21,7 @@ PASSTHROUGH: Final = "passthrough"
 _UNREAD: Final = ParsedBody(kind=PASSTHROUGH)
 _WITHOUT_BODY: Final = frozenset({"GET", "HEAD"})
 
+_WITHOUT_MODEL: Final = frozenset({PASSTHROUGH, "sglang_generate"})
 _MODEL_NEEDED: Final = frozenset(
     {
         "chat",
@@ -93,15 +94,21 @@ class RequestReader:
 
     def _check(self, parsed: ParsedBody, body: bytes) -> None:
         if len(parsed.model) > self._limits.model_chars:
-            raise BadRequest(f"model: longer than {self._limits.model_chars} characters")
+            most = self._limits.model_chars
+            raise BadRequest(f"model: longer than {most} characters; name one that is served")
         read_as_json = parsed.kind != PASSTHROUGH and body.lstrip()[:1] == b"{"
         if read_as_json and deeper_than(body, self._limits.json_depth):
             raise TooLarge(f"body: JSON nested deeper than {self._limits.json_depth}; flatten it")
 
     def _target(self, parsed: ParsedBody, head: Head) -> str:
-        if parsed.kind == PASSTHROUGH:
-            return parsed.model
+        if not carries_model(parsed.kind):
+            return ""
         return control.model_rewrite(head.headers, self._limits) or parsed.model
+
+
+def carries_model(kind: str) -> bool:
+    """Whether bodies of `kind` have a place for a model; all others are never rewritten."""
+    return kind not in _WITHOUT_MODEL
 
 
 def check_model(request: Request) -> None:

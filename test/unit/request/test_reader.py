@@ -120,6 +120,7 @@ def test_anthropic_paths_speak_anthropic():
         ("/v1/chat/completions", {**CHAT, "max_tokens": None}, None),
         ("/v1/chat/completions", {**CHAT, "max_tokens": -1}, None),
         ("/v1/chat/completions", {**CHAT, "max_tokens": 10**30}, 2**31 - 1),
+        ("/v1/chat/completions", b'{"messages":[1],"max_tokens":1e308}', 2**31 - 1),
         ("/v1/completions", {**TEXT, "max_tokens": 4}, 4),
         ("/v1/responses", {"input": "x", "max_output_tokens": 5}, 5),
         ("/inference/v1/generate", {"token_ids": [1], "sampling_params": {"max_tokens": 6}}, 6),
@@ -198,6 +199,11 @@ def test_what_runs_no_prompt_has_none():
         ("/v1/chat/completions", {**CHAT, "max_tokens": SECRET}, "max_tokens"),
         ("/v1/chat/completions", {**CHAT, "max_tokens": 1.5}, "max_tokens"),
         ("/v1/chat/completions", b'{"messages":[1],"max_tokens":1e999}', "max_tokens"),
+        (
+            "/v1/chat/completions",
+            b'{"messages":[1],"max_tokens":' + b"9" * 9_000 + b"}",
+            "max_tokens",
+        ),
         ("/v1/chat/completions", [SECRET], "body"),
         ("/v1/chat/completions", SECRET.encode(), "body"),
         ("/v1/chat/completions", b'{"messages":["' + SECRET.encode(), "body"),
@@ -214,6 +220,7 @@ def test_what_runs_no_prompt_has_none():
         ("/v1/completions", {"model": "m", "prompt": [[2**32]]}, "prompt"),
         ("/v1/completions", {"model": "m", "prompt": ["a", [1]]}, "prompt"),
         ("/v1/completions", {"model": "m", "prompt": 7}, "prompt"),
+        ("/v1/completions", b'{"prompt":[' + b"9" * 9_000 + b"]}", "prompt"),
         ("/v1/completions", {"model": "m", "prompt": [[]]}, "prompt"),
         ("/v1/completions", {"model": "m", "prompt": {SECRET: SECRET}}, "prompt"),
         ("/v1/embeddings", {"model": "m"}, "input"),
@@ -264,8 +271,9 @@ def test_rewrite_header_names_the_target(name):
     assert (request.model, request.target_model) == ("m", "other")
 
 
-def test_rewrite_header_does_not_touch_what_is_not_read():
-    assert read(b"x", "/other", x_llm_d_model_name_rewrite="other").target_model == ""
+@pytest.mark.parametrize(("path", "body"), [("/other", b"x"), ("/generate", {"text": "x"})])
+def test_rewrite_header_does_not_touch_what_has_no_place_for_a_model(path, body):
+    assert read(body, path, x_llm_d_model_name_rewrite="other").target_model == ""
 
 
 def test_objective_and_fairness_id_come_from_headers():
