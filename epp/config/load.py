@@ -173,13 +173,12 @@ def _look_back(config: EndpointPickerConfig, problems: Problems) -> None:
     for i, gate in enumerate(config.feature_gates):
         if gate.partition("=")[0] in SILENT_GATES:
             problems.warn(("featureGates", i), f"{gate} has no effect any more; remove it")
-    only_detector = {"saturation_detector"}
+        if gate in ("flowControl", "flowControl=true"):
+            problems.warn(("featureGates", i), "flowControl is not offered yet: nothing will queue")
     flow = config.flow_control
-    if flow and not config.gate("flowControl") and flow.model_fields_set - only_detector:
+    if flow and flow.model_fields_set - {"saturation_detector"}:
         problems.warn(
-            ("flowControl",),
-            "has no effect but for saturationDetector while the feature gate flowControl is off; "
-            "add flowControl to featureGates",
+            ("flowControl",), "is read and checked, but only saturationDetector has an effect yet"
         )
 
 
