@@ -167,6 +167,7 @@ def options_from(given: dict[str, Any]) -> SimOptions:
         host=given["host"],
         port=given["port"],
         pod=given["pod_name"] or os.environ.get("POD_NAME", ""),
+        address=os.environ.get("POD_IP", ""),
         namespace=given["namespace"] or os.environ.get("POD_NAMESPACE", "default"),
         seed=given["seed"],
         time_scale=given["time_scale"],

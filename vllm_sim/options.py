@@ -46,6 +46,7 @@ class SimOptions:
     host: str = "127.0.0.1"
     port: int = 8000
     pod: str = ""
+    address: str = ""
     namespace: str = "default"
     seed: int = 0
     time_scale: float = 1.0
@@ -89,6 +90,11 @@ class SimOptions:
     def names(self) -> tuple[str, ...]:
         """The names the base model answers to, first the one that answers carry."""
         return self.served_model_names or (self.model,)
+
+    @property
+    def reachable(self) -> str:
+        """The address that others reach it by: POD_IP in a cluster, else where it listens."""
+        return self.address or self.host
 
     @property
     def vllm_version(self) -> Version:

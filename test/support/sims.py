@@ -97,7 +97,13 @@ class Simulator(Doors):
             sys.executable,
             *("-m", "vllm_sim", "--host", self.host, *self._flags, f"--port={self.port}"),
             cwd=ROOT,
-            env={**os.environ, "PYTHONHASHSEED": "0", "POD_NAME": "", "SIM_MODEL": ""},
+            env={
+                **os.environ,
+                "PYTHONHASHSEED": "0",
+                "POD_NAME": "",
+                "POD_IP": "",
+                "SIM_MODEL": "",
+            },
             stdout=asyncio.subprocess.PIPE,
         )
         assert self._process.stdout is not None

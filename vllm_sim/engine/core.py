@@ -9,6 +9,7 @@ the step's duration. `start` decides and gives the time of its end, `finish` app
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING
 
 from vllm_sim.engine.blocks import BlockPool, KVEvent
@@ -254,13 +255,32 @@ class Engine:
                 self._leap(until)
                 if self.start(self.clock) is None:
                     wake = self.idle_until()
-                    self.clock = max(self.clock, until if wake is None else min(wake, until))
                     if wake is None or wake > until:
+                        self.clock = max(self.clock, until) if until < inf else self.clock
                         return done
+                    self.clock = max(self.clock, wake)
                     continue
             if self._end is None or self._end > until:
                 return done
             done += self.finish().finished
+
+    def next_event(self) -> float | None:
+        """When to call `advance` next if nothing is added before; None while it rests.
+
+        Never later than the end of the step in which the next sequence finishes, so a caller that
+        reacts to finishes loses none: keep engines in a heap by this time.
+        """
+        if self._end is not None:
+            return self._end
+        if not self.running and not self.num_waiting:
+            return self.transfers.next_time()
+        if not self._quiet:
+            return self.power.awake_at(self.clock)
+        if not self.batch.members:
+            return self.idle_until()
+        _, duration = affordable_steps(self, inf)
+        waits_until = self.transfers.next_time()
+        return min(self.clock + duration, inf if waits_until is None else waits_until)
 
     # Scheduling.
 

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vllm_sim.engine.core import Engine
 
+FOREVER_S = 1e9
+"""Beyond this many seconds a time limit is none."""
+
 
 def affordable_steps(engine: Engine, seconds: float) -> tuple[int, float]:
     """How many decode steps fit in `seconds`, and how long they take."""
@@ -40,6 +43,8 @@ def _coefficients(engine: Engine) -> tuple[float, float]:
 
 def _steps_within(first: float, growth: float, seconds: float) -> int:
     """The largest n with n*first + growth*n*(n-1)/2 <= seconds, up to rounding."""
+    if seconds > FOREVER_S:
+        return int(FOREVER_S)
     if growth <= 0:
         return int(seconds / first)
     linear = first - growth / 2

@@ -76,7 +76,7 @@ class Server:
         if not events.endpoint:
             return
         rank = site.replica.rank
-        topic = events.topic or f"kv@{site.options.host}:{site.port}@{site.options.names[0]}"
+        topic = events.topic or f"kv@{site.options.reachable}:{site.port}@{site.options.names[0]}"
         dialect = EventDialect.of(
             site.options.vllm_version, map_form=events.map_form, int_hashes=events.int_hashes
         )

@@ -168,7 +168,7 @@ class Site:
             "remote_engine_id": self.replica.engine_id,
             "remote_block_ids": list(range(1, blocks + 1)),
             "remote_request_id": job.request_id,
-            "remote_host": self.options.host,
+            "remote_host": self.options.reachable,
             "remote_port": self.port,
             "tp_size": 1,
             "remote_num_tokens": len(job.prompt),

@@ -164,3 +164,34 @@ def test_leaping_over_decodes_changes_no_result(arrivals, config):
         assert abs(fast[1] - slow[1]) < 1e-9
         assert abs(fast[2] - slow[2]) < 1e-9
     assert leaping.stats == stepping.stats
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    arrivals=st.lists(st.tuples(st.floats(0, 0.5), requests), min_size=1, max_size=12),
+    config=configs,
+)
+def test_following_next_event_finds_every_finish_at_its_time(arrivals, config):
+    config = replace(config, num_gpu_blocks=60, kv_lease_s=100.0)
+    straight, followed = Engine(config), Engine(config)
+    for at, engine in ((0.0, straight), (0.0, followed)):
+        for number, (_, fields) in enumerate(arrivals):
+            engine.add(Request(f"r{number}", **fields), at)
+    expected = [(seq.request.id, seq.finished_at) for seq in straight.advance(60.0)]
+    found = []
+    for _ in range(10_000):
+        at = followed.next_event()
+        if at is None or at > 60.0:
+            break
+        for seq in followed.advance(at):
+            assert seq.finished_at == at
+            found.append((seq.request.id, seq.finished_at))
+    assert [name for name, _ in found] == [name for name, _ in expected]
+    assert all(abs(a[1] - b[1]) < 1e-9 for a, b in zip(found, expected, strict=True))
+
+
+def test_an_endless_advance_stops_where_the_work_ends():
+    engine = Engine(small_config())
+    seq = engine.add(Request("a", 8, 8), 0.0)
+    assert engine.advance(float("inf")) == [seq]
+    assert engine.clock == seq.finished_at
