@@ -7,11 +7,18 @@ have and this one leaves out is in `REFUSALS`, each with the reason and what to 
 from typing import Any, Final
 
 from epp.config.catalogue import Catalogue, Refusal
+from epp.plugins.admitters.probabilistic import ProbabilisticAdmitter
 from epp.plugins.columns import PREFIX_TOKENS, PREFIX_TOTAL
+from epp.plugins.deciders.always import AlwaysDisaggMultimodalDecider, AlwaysDisaggPdDecider
+from epp.plugins.deciders.prefix_based import PrefixBasedPdDecider
+from epp.plugins.filters.endpoint_attribute import EndpointAttributeFilter
 from epp.plugins.filters.header_based_testing import HeaderBasedTestingFilter
 from epp.plugins.filters.label_selector import ByLabelFilter, LabelSelectorFilter
+from epp.plugins.filters.prefix_cache_affinity import PrefixCacheAffinityFilter
 from epp.plugins.filters.roles import DecodeFilter, EncodeFilter, PrefillFilter
 from epp.plugins.filters.session_affinity import SessionAffinityFilter
+from epp.plugins.filters.topology_affinity import TopologyAffinityFilter
+from epp.plugins.filters.utilization import UtilizationFilter
 from epp.plugins.parsers.anthropic import AnthropicParser
 from epp.plugins.parsers.openai import OpenAIParser
 from epp.plugins.parsers.passthrough import PassthroughParser
@@ -22,20 +29,32 @@ from epp.plugins.pickers.random_choice import RandomPicker
 from epp.plugins.pickers.weighted_random import WeightedRandomPicker
 from epp.plugins.producers.approx_prefix import ApproxPrefixCacheProducer
 from epp.plugins.producers.inflight_load import InflightLoadProducer
+from epp.plugins.producers.session_id import SessionIdProducer
 from epp.plugins.producers.tokens import TokenProducer
+from epp.plugins.profiles.by_header import HeaderProfileHandler
+from epp.plugins.profiles.disagg import DisaggHeadersHandler, DisaggProfileHandler
 from epp.plugins.profiles.single import SingleProfileHandler
 from epp.plugins.response.served_verifier import DestinationEndpointServedVerifier
 from epp.plugins.scorers.active_request import ActiveRequestScorer
+from epp.plugins.scorers.context_length import ContextLengthAware
+from epp.plugins.scorers.endpoint_attribute import EndpointAttributeScorer
 from epp.plugins.scorers.expected_work import ExpectedWorkScorer
+from epp.plugins.scorers.header_label_affinity import HeaderLabelAffinityScorer
 from epp.plugins.scorers.kv_cache import KvCacheUtilizationScorer
 from epp.plugins.scorers.load_aware import LoadAwareScorer
 from epp.plugins.scorers.lora_affinity import LoraAffinityScorer
+from epp.plugins.scorers.no_hit_lru import NoHitLruScorer
 from epp.plugins.scorers.prefix_cache import PrefixCacheScorer
 from epp.plugins.scorers.queue import QueueScorer
 from epp.plugins.scorers.running import RunningRequestsSizeScorer
 from epp.plugins.scorers.session_affinity import SessionAffinityScorer
 from epp.plugins.scorers.token_load import TokenLoadScorer
-from epp.plugins.sources.metrics import CoreMetricsExtractor, MetricsDataSource
+from epp.plugins.scorers.topology_affinity import TopologyAffinityScorer
+from epp.plugins.sources.metrics import (
+    CoreMetricsExtractor,
+    MetricsDataSource,
+    TopologyExtractor,
+)
 
 PLUGINS: Final[tuple[type[Any], ...]] = (
     OpenAIParser,
@@ -45,16 +64,29 @@ PLUGINS: Final[tuple[type[Any], ...]] = (
     PassthroughParser,
     MetricsDataSource,
     CoreMetricsExtractor,
+    TopologyExtractor,
     TokenProducer,
+    SessionIdProducer,
     ApproxPrefixCacheProducer,
     InflightLoadProducer,
+    PrefixBasedPdDecider,
+    AlwaysDisaggPdDecider,
+    AlwaysDisaggMultimodalDecider,
+    ProbabilisticAdmitter,
     SingleProfileHandler,
+    HeaderProfileHandler,
+    DisaggProfileHandler,
     LabelSelectorFilter,
     ByLabelFilter,
     DecodeFilter,
     PrefillFilter,
     EncodeFilter,
     SessionAffinityFilter,
+    PrefixCacheAffinityFilter,
+    UtilizationFilter,
+    EndpointAttributeFilter,
+    TopologyAffinityFilter,
+    ContextLengthAware,
     HeaderBasedTestingFilter,
     ExpectedWorkScorer,
     QueueScorer,
@@ -65,16 +97,22 @@ PLUGINS: Final[tuple[type[Any], ...]] = (
     TokenLoadScorer,
     LoraAffinityScorer,
     PrefixCacheScorer,
+    NoHitLruScorer,
     SessionAffinityScorer,
+    HeaderLabelAffinityScorer,
+    EndpointAttributeScorer,
+    TopologyAffinityScorer,
     MaxScorePicker,
     RandomPicker,
     WeightedRandomPicker,
+    DisaggHeadersHandler,
     DestinationEndpointServedVerifier,
 )
 
 ALIASES: Final = {
     "by-label-selector": "label-selector-filter",
     "tokenizer": "token-producer",
+    "prefill-header-handler": "disagg-headers-handler",
 }
 
 DEFAULT_PRODUCERS: Final = {
@@ -82,12 +120,96 @@ DEFAULT_PRODUCERS: Final = {
     PREFIX_TOTAL: "approx-prefix-cache-producer",
 }
 
+NO_OTHER_CLUSTERS: Final = "endpoints of other clusters are not scheduled to"
+NO_EVENTS: Final = "caches are not followed by the engines' events"
+NO_PREDICTION: Final = "latencies are not predicted"
+PER_CLUSTER: Final = "run a picker in each cluster"
+ONE_COST: Final = "use expected-work-scorer, which counts the work before an answer"
+
 REFUSALS: Final = (
+    Refusal("multicluster-prefix-cache-scorer", NO_OTHER_CLUSTERS, PER_CLUSTER),
+    Refusal("multicluster-queue-scorer", NO_OTHER_CLUSTERS, PER_CLUSTER),
+    Refusal("multicluster-kv-cache-utilization-scorer", NO_OTHER_CLUSTERS, PER_CLUSTER),
+    Refusal("multicluster-session-affinity-filter", NO_OTHER_CLUSTERS, PER_CLUSTER),
+    Refusal("multicluster-approx-prefix-cache-producer", NO_OTHER_CLUSTERS, PER_CLUSTER),
+    Refusal("multicluster-metrics-data-source", NO_OTHER_CLUSTERS, PER_CLUSTER),
+    Refusal("multicluster-metrics-extractor", NO_OTHER_CLUSTERS, PER_CLUSTER),
+    Refusal("multicluster-file-discovery", NO_OTHER_CLUSTERS, "use file-discovery in each cluster"),
+    Refusal("precise-prefix-cache-scorer", NO_EVENTS, "use prefix-cache-scorer"),
+    Refusal("precise-prefix-cache-producer", NO_EVENTS, "use approx-prefix-cache-producer"),
+    Refusal("endpoint-notification-source", NO_EVENTS, "remove it"),
+    Refusal("latency-scorer", NO_PREDICTION, ONE_COST),
+    Refusal("predicted-latency-scorer", NO_PREDICTION, ONE_COST),
+    Refusal("predicted-latency-producer", NO_PREDICTION, "remove it"),
+    Refusal("slo-headroom-tier-filter", NO_PREDICTION, "use utilization-filter"),
+    Refusal("latency-slo-admitter", NO_PREDICTION, "use probabilistic-admitter"),
     Refusal(
-        "multicluster-prefix-cache-scorer",
-        "other clusters are not scheduled to",
-        "use prefix-cache-scorer in each cluster",
+        "pd-profile-handler",
+        "deprecated where it comes from",
+        "use disagg-profile-handler with a decider",
     ),
+    Refusal(
+        "data-parallel-profile-handler",
+        "deprecated where it comes from: every rank is an endpoint of its own",
+        "give the pool several target ports",
+    ),
+    Refusal(
+        "mm-embeddings-cache-scorer",
+        "images and audio are not told apart yet",
+        "use session-affinity-scorer to keep a conversation on its endpoint",
+    ),
+    Refusal(
+        "mm-embeddings-cache-producer",
+        "images and audio are not told apart yet",
+        "remove it",
+    ),
+    Refusal(
+        "burst-prefix-cache-producer",
+        "requests are never held back to be grouped",
+        "use approx-prefix-cache-producer, which knows a prompt from the first pick on",
+    ),
+    Refusal(
+        "p2p-source-producer",
+        "caches are not copied between endpoints",
+        "use prefix-cache-affinity-filter to stay where the cache is",
+    ),
+    Refusal(
+        "disaggregatedset-rollout-screener",
+        "revisions of a rollout are not told apart",
+        "use label-selector-filter on the revision's label",
+    ),
+    Refusal(
+        "agent-identity",
+        "flows are told apart by the fairness id alone",
+        "send x-llm-d-inference-fairness-id",
+    ),
+    Refusal(
+        "request-attribute-reporter",
+        "expressions over usage are not evaluated",
+        "read token counts from the metrics",
+    ),
+    Refusal(
+        "models-data-source",
+        "lists of models are not scraped",
+        "use lora-affinity-scorer for adapters, which the metrics name",
+    ),
+    Refusal("models-data-extractor", "lists of models are not scraped", "remove it"),
+    Refusal(
+        "dcgm-data-source",
+        "GPU counters of nodes are not scraped",
+        "use core-metrics-extractor with customMetrics and endpoint-attribute-scorer",
+    ),
+    Refusal(
+        "dcgm-extractor",
+        "GPU counters of nodes are not scraped",
+        "use core-metrics-extractor with customMetrics and endpoint-attribute-scorer",
+    ),
+    Refusal(
+        "k8s-notification-source",
+        "the objects a picker needs are watched without it",
+        "remove it",
+    ),
+    Refusal("local-syncer", "it is a stand-in for tests where it comes from", "remove it"),
 )
 
 CATALOGUE: Final = Catalogue.of(

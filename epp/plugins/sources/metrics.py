@@ -86,3 +86,19 @@ class CoreMetricsExtractor:
 
     def __init__(self, params: Params) -> None:
         self.params = params
+
+
+class TopologyExtractor:
+    """topology-extractor: where an endpoint runs, for topology affinity.
+
+    Formula: the labels kubernetes.io/hostname and topology.kubernetes.io/rack, zone and region,
+    which topology affinity reads from the endpoint itself; this type is there so that
+    configurations may name it.
+    Parameters: none.
+    Reads: labels.
+    Example:
+        - type: topology-extractor
+    """
+
+    type: ClassVar[str] = "topology-extractor"
+    point: ClassVar[str] = "extractor"

@@ -1,0 +1,4 @@
+"""Admitters: the last word before scheduling, by raising `Refused`.
+
+Open `probabilistic.py` first.
+"""

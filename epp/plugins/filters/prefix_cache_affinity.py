@@ -1,0 +1,70 @@
+"""The filter that stays with warm caches until they are saturated."""
+
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from epp.config.params import PluginParams
+from epp.domain.pool import Mask, PoolView
+from epp.domain.request import Request
+from epp.plugins.columns import PREFIX_TOKENS, PREFIX_TOTAL, matched_share
+from epp.points import Tools
+
+
+class PrefixCacheAffinityFilter:
+    """prefix-cache-affinity-filter: keeps endpoints with most of the prompt, unless they lag.
+
+    Formula: warm = cached / total >= affinityThreshold; keep the warm ones unless the least waiting
+    time among them exceeds the least among the others by more than maxTTFTPenaltyMs, the waiting
+    time being inflight_tokens / peakPrefillThroughput; keep all if none is warm, and with
+    explorationProbability.
+    Parameters: affinityThreshold (default 0.8), explorationProbability (default 0),
+    maxTTFTPenaltyMs (default 18000), ttftSource (prefillThroughput; latencyPredictor is refused),
+    peakPrefillThroughput (tokens/s, default 15928), prefixMatchInfoProducerName (default: the last
+    producer's matches).
+    Reads: inflight_tokens, prefix_tokens, prefix_total.
+    Example:
+        - type: prefix-cache-affinity-filter
+          parameters: {affinityThreshold: 0.6}
+    """
+
+    type: ClassVar[str] = "prefix-cache-affinity-filter"
+    consumes: ClassVar[tuple[str, ...]] = (PREFIX_TOKENS, PREFIX_TOTAL)
+
+    class Params(PluginParams):
+        affinity_threshold: float = Field(0.8, ge=0.0, le=1.0)
+        exploration_probability: float = Field(0.0, ge=0.0, le=1.0)
+        max_ttft_penalty_ms: float = Field(18_000.0, ge=0.0, alias="maxTTFTPenaltyMs")
+        ttft_source: Literal["prefillThroughput", "latencyPredictor"] = "prefillThroughput"
+        peak_prefill_throughput: float = Field(15_928.0, gt=0.0)
+        prefix_match_info_producer_name: str = ""
+
+        @field_validator("ttft_source")
+        @classmethod
+        def _no_predictor(cls, source: str) -> str:
+            if source == "latencyPredictor":
+                raise ValueError("latencyPredictor is not offered: use prefillThroughput")
+            return source
+
+    def __init__(self, params: Params, tools: Tools) -> None:
+        self._params = params
+        self._random = tools.random
+        # Tokens instead of times: a lead of so many is worth the penalty.
+        self._lead = params.max_ttft_penalty_ms * params.peak_prefill_throughput / 1000.0
+
+    def filter(self, request: Request, pool: PoolView) -> Mask:
+        everything = np.ones(len(pool), dtype=np.bool_)
+        share = matched_share(pool, self._params.prefix_match_info_producer_name)
+        if share is None or self._explores():
+            return everything
+        warm: Mask = share >= self._params.affinity_threshold
+        if not warm.any() or warm.all():
+            return everything
+        queued = pool.inflight_tokens
+        lead = queued[warm].min() - queued[~warm].min()
+        return everything if lead > self._lead else warm
+
+    def _explores(self) -> bool:
+        chance = self._params.exploration_probability
+        return chance > 0 and self._random.random() < chance
