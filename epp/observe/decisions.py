@@ -19,6 +19,7 @@ from epp.errors import Refused
 BYTES_FIXED: Final = 1500
 BYTES_PER_SCORE: Final = 32
 BYTES_PER_NAME: Final = 16
+BYTES_PER_FILTER: Final = 1000
 LONGEST_NAME: Final = 256
 
 
@@ -167,15 +168,15 @@ class DecisionLog:
 
 
 def estimate(decision: Decision) -> int:
-    """About how many bytes a decision's trace holds on to."""
+    """About how many bytes a decision's trace holds on to.
+
+    Only lengths that cost nothing are read: a trace may put its words together when it is asked.
+    """
     size = 0
     for result in (decision.primary, *decision.others):
         if (trace := result.trace) is not None:
-            size += len(trace.candidates) * (
-                BYTES_PER_NAME + BYTES_PER_SCORE * (len(trace.scores) + 1)
-            )
-            for word in trace.filtered:
-                size += BYTES_PER_NAME * len(word.removed)
+            of_one = BYTES_PER_NAME + BYTES_PER_SCORE * (len(trace.scores) + 1)
+            size += len(trace.candidates) * of_one + len(trace.filtered) * BYTES_PER_FILTER
     return size
 
 
@@ -215,12 +216,12 @@ def profile(result: ProfileResult) -> ProfileRecord:
     if trace is None:
         totals = dict(zip(picked, result.totals, strict=False))
         return ProfileRecord(result.profile, picked, totals=totals)
-    names = trace.candidates
+    names = tuple(trace.candidates)
     return ProfileRecord(
         profile=result.profile,
         picked=picked,
         candidates=names,
-        filters=tuple(FilterWord(word.name, word.removed) for word in trace.filtered),
+        filters=tuple(FilterWord(word.name, tuple(word.removed)) for word in trace.filtered),
         scorers=tuple(
             ScorerWord(word.name, word.weight, dict(zip(names, word.scores, strict=False)))
             for word in trace.scores
