@@ -1,0 +1,178 @@
+"""Configurations that users of other pickers have today load, and choose."""
+
+import pytest
+from support.pools import endpoint, pool, request
+
+from epp.assemble import assemble_text, bare_house
+from epp.errors import ConfigError
+from epp.plugins.catalog import CATALOGUE
+
+HEAD = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n"
+OLD_HEAD = "apiVersion: inference.networking.x-k8s.io/v1alpha1\nkind: EndpointPickerConfig\n"
+
+QUEUE_KV_PREFIX = """
+plugins:
+- type: queue-scorer
+- type: kv-cache-utilization-scorer
+- type: prefix-cache-scorer
+- type: metrics-data-source
+- type: core-metrics-extractor
+- type: max-score-picker
+- type: single-profile-handler
+schedulingProfiles:
+- name: default
+  plugins:
+  - {pluginRef: queue-scorer, weight: 2}
+  - {pluginRef: kv-cache-utilization-scorer, weight: 2}
+  - {pluginRef: prefix-cache-scorer, weight: 3}
+  - {pluginRef: max-score-picker}
+"""
+
+PREFILL_DECODE = """
+plugins:
+- type: approx-prefix-cache-producer
+  parameters:
+    autoTune: false
+    blockSizeTokens: 16
+    maxPrefixTokensToMatch: 16384
+    lruCapacityPerServer: 31250
+- type: prefix-cache-scorer
+- type: queue-scorer
+- type: prefill-filter
+- type: decode-filter
+- type: max-score-picker
+- type: prefix-based-pd-decider
+  parameters: {nonCachedTokens: 16}
+- type: disagg-profile-handler
+  parameters: {deciders: {prefill: prefix-based-pd-decider}}
+schedulingProfiles:
+- name: prefill
+  plugins:
+  - {pluginRef: prefill-filter}
+  - {pluginRef: max-score-picker}
+  - {pluginRef: prefix-cache-scorer, weight: 2}
+  - {pluginRef: queue-scorer, weight: 1}
+- name: decode
+  plugins:
+  - {pluginRef: decode-filter}
+  - {pluginRef: max-score-picker}
+  - {pluginRef: prefix-cache-scorer, weight: 2}
+  - {pluginRef: queue-scorer, weight: 1}
+"""
+
+PAYLOAD_AGNOSTIC = """
+plugins:
+- type: passthrough-parser
+- type: active-request-scorer
+- type: session-affinity-scorer
+requestHandler:
+  parsers: [{pluginRef: passthrough-parser}]
+schedulingProfiles:
+- name: default
+  plugins:
+  - {pluginRef: active-request-scorer, weight: 1}
+  - {pluginRef: session-affinity-scorer, weight: 1}
+"""
+
+STICKY = """
+plugins:
+- type: prefix-cache-affinity-filter
+- type: token-load-scorer
+- type: max-score-picker
+schedulingProfiles:
+- name: default
+  plugins:
+  - {pluginRef: prefix-cache-affinity-filter}
+  - {pluginRef: token-load-scorer}
+  - {pluginRef: max-score-picker}
+"""
+
+CONFORMANCE = """
+plugins:
+- type: header-based-testing-filter
+- type: destination-endpoint-served-verifier
+- type: max-score-picker
+schedulingProfiles:
+- name: conformance-profile
+  plugins: [{pluginRef: header-based-testing-filter}, {pluginRef: max-score-picker}]
+"""
+
+KNOWN = [
+    pytest.param(None, id="built-in"),
+    pytest.param(HEAD + QUEUE_KV_PREFIX, id="queue-kv-prefix"),
+    pytest.param(OLD_HEAD + QUEUE_KV_PREFIX, id="queue-kv-prefix-older-version"),
+    pytest.param(HEAD + PREFILL_DECODE, id="prefill-decode"),
+    pytest.param(HEAD + PAYLOAD_AGNOSTIC, id="payload-agnostic"),
+    pytest.param(HEAD + STICKY, id="sticky-until-saturated"),
+]
+
+
+def assembled(text):
+    return assemble_text(text, "here.yaml", CATALOGUE, bare_house(seed=1))
+
+
+def placed(assembly, asked, view):
+    """One decision, as the request path takes it."""
+    policy = assembly.policy
+    for producer in policy.pool_producers:
+        view = view.having(producer.columns(asked, view))
+    decision = policy.scheduler.schedule(asked, view)
+    changes = [o.picked(asked, view, decision) for o in policy.pick_observers]
+    return decision, {n: v for c in changes if c for n, v in c.set.items()}
+
+
+@pytest.mark.parametrize("text", KNOWN)
+def test_it_loads_and_prefers_the_idle_endpoint(text):
+    view = pool(waiting=[9, 0, 9], running=[9, 0, 9], inflight_requests=[9, 0, 9])
+    view = view.having({"inflight_tokens": view.inflight_requests * 1000})
+
+    decision, _ = placed(assembled(text), request(range(100)), view)
+
+    assert decision.endpoint.name == "pod-1"
+
+
+@pytest.mark.parametrize("text", KNOWN[:4])
+def test_the_second_request_follows_the_first_ones_cache(text):
+    assembly, view = assembled(text), pool(8)
+    first, _ = placed(assembly, request(range(640)), view)
+    second, _ = placed(assembly, request(range(640)), view)
+
+    assert second.endpoint == first.endpoint
+
+
+def test_prefill_runs_elsewhere_until_decode_has_the_prompt():
+    roles = ["prefill", "decode", "decode"]
+    view = pool(
+        endpoints=[endpoint(n, labels={"llm-d.ai/role": role}) for n, role in enumerate(roles)]
+    )
+    assembly = assembled(HEAD + PREFILL_DECODE)
+
+    first, cold = placed(assembly, request(range(640)), view)
+    _, warm = placed(assembly, request(range(640)), view)
+
+    assert first.endpoint.name in {"pod-1", "pod-2"}
+    assert cold == {"x-prefiller-host-port": "10.0.0.0:8000"}
+    assert warm == {}
+
+
+def test_conformance_tests_choose_by_header():
+    asked = request(headers={"test-epp-endpoint-selection": "10.0.0.2"})
+
+    decision, _ = placed(assembled(HEAD + CONFORMANCE), asked, pool(4))
+
+    assert decision.destination == "10.0.0.2:8000"
+
+
+@pytest.mark.parametrize("old", sorted(CATALOGUE.aliases))
+def test_an_old_name_is_accepted_with_a_warning(old):
+    text = HEAD + f"plugins:\n- type: {old}\n- type: max-score-picker\n"
+
+    assert any(old in warning for warning in assembled(text).policy.warnings)
+
+
+@pytest.mark.parametrize("refused", sorted(CATALOGUE.refusals))
+def test_what_is_left_out_is_refused_with_the_reason(refused):
+    with pytest.raises(ConfigError) as fault:
+        assembled(HEAD + f"plugins:\n- type: {refused}\n")
+
+    assert CATALOGUE.refusals[refused].reason in str(fault.value)
