@@ -3,6 +3,7 @@
 Replies are built as bytes, so that those which never vary are built once.
 """
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -57,6 +58,11 @@ class Route(msgspec.Struct, frozen=True):
     metadata: Mapping[str, Json]
     """More under `envoy.lb`, besides the destination."""
 
+    @property
+    def bare(self) -> bool:
+        """Nothing varies but the destination."""
+        return not (self.set_headers or self.remove_headers or self.metadata)
+
 
 def read_headers(block: HeaderMap) -> tuple[dict[str, str], int]:
     """Names in lower case to their last value, and the bytes of all names and values together.
@@ -93,6 +99,8 @@ def route_of(
 
 def request_headers(route: Route) -> bytes:
     """The reply to the request's headers that sends it to its endpoint."""
+    if route.bare:
+        return _bare_headers(route.destination)
     reply = ProcessingResponse()
     _route_into(reply, reply.request_headers.response, route)
     return reply.SerializeToString()
@@ -100,6 +108,8 @@ def request_headers(route: Route) -> bytes:
 
 def request_body_routed(route: Route, body: bytes | None) -> bytes:
     """The reply to a buffered body: the same changes, and a new body if there is one."""
+    if body is None and route.bare:
+        return _bare_body(route.destination)
     reply = ProcessingResponse()
     common = reply.request_body.response
     _route_into(reply, common, route)
@@ -155,6 +165,22 @@ def response_body_whole(body: bytes) -> bytes:
         mutation.body = body
     else:
         mutation.clear_body = True
+    return reply.SerializeToString()
+
+
+# Most requests bring an x-request-id and nothing to remove, so that their replies differ by the
+# endpoint alone: remembered, a reply costs 0.4 us instead of 5 to 7 (test/bench/bench_exchange.py).
+@functools.lru_cache(maxsize=4096)
+def _bare_headers(destination: str) -> bytes:
+    reply = ProcessingResponse()
+    _route_into(reply, reply.request_headers.response, Route(destination, {}, (), {}))
+    return reply.SerializeToString()
+
+
+@functools.lru_cache(maxsize=4096)
+def _bare_body(destination: str) -> bytes:
+    reply = ProcessingResponse()
+    _route_into(reply, reply.request_body.response, Route(destination, {}, (), {}))
     return reply.SerializeToString()
 
 
