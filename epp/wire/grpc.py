@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from epp.wire.calls import Handler, Metadata, Methods
     from epp.wire.headers import Fields, Head
-    from epp.wire.http2 import Connection, Receiver, Stream
+    from epp.wire.http2 import Connection
+    from epp.wire.streams import Receiver, Stream
 
 _PREFIX = Struct(">BI")
 _PREFIX_SIZE: Final = 5
@@ -153,7 +154,7 @@ class Router:
 
 
 class ServerCall:
-    """One call: a `calls.Call` for its handler and a `http2.Receiver` for its stream."""
+    """One call: a `calls.Call` for its handler and a `streams.Receiver` for its stream."""
 
     __slots__ = (
         "_connection",
@@ -241,7 +242,7 @@ class ServerCall:
             block = _ANSWER + block
         self._connection.finish(self._stream, block + encoded(extra) if extra else block)
 
-    # ---- http2.Receiver
+    # ---- streams.Receiver
 
     def data(self, buffer: bytes, start: int, end: int) -> None:
         if self._over:

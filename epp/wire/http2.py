@@ -2,7 +2,7 @@
 
 Bytes go in through `Connection.receive`, events come out as calls on a `Receiver` per stream, bytes
 to write wait in `Connection.take`. Framing is in `frames`, header blocks in `headers`, flow control
-in `windows`; here are streams, their states, settings, and the answer to every misdeed.
+in `windows`, streams in `streams`; here is what each frame means, and the answer to every misdeed.
 
 It serves gRPC: no push, no priorities, no CONNECT. Time comes in through `receive` and `tick`.
 """
@@ -10,12 +10,14 @@ It serves gRPC: no push, no priorities, no CONNECT. Time comes in through `recei
 from __future__ import annotations
 
 import contextlib
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from epp.wire import frames, headers
 from epp.wire.frames import ConnectionFault, ErrorCode, Setting, StreamFault
-from epp.wire.limits import Counters, Limits, Rate
+from epp.wire.limits import Counters, Limits
+from epp.wire.meters import Meters
+from epp.wire.streams import End, Graves, Receiver, Stream
+from epp.wire.timers import Timers, passed
 from epp.wire.windows import Lane, Outbox, ReceiveWindow
 
 if TYPE_CHECKING:
@@ -24,56 +26,9 @@ if TYPE_CHECKING:
     from epp.wire.headers import Head
 
 _LARGEST_FRAME_SENT: Final = 1 << 16
-_MOST_EARNED: Final = 10_000
 _KEEPALIVE: Final = b"epp-live"
 _DRAIN: Final = b"epp-gone"
 _TOO_LARGE: Final = headers.encoded(((b":status", b"431"),))
-
-# Why a stream is gone, as far as it decides what its late frames mean.
-_ENDED: Final = 0
-_RESET_HERE: Final = 1
-_RESET_THERE: Final = 2
-
-
-class Receiver(Protocol):
-    """Who hears the events of one stream."""
-
-    def data(self, buffer: bytes, start: int, end: int) -> None:
-        """buffer[start:end] arrived: never empty, valid during the call only."""
-
-    def half_closed(self) -> None:
-        """The peer will send no more data."""
-
-    def reset(self, by_peer: bool) -> None:
-        """The stream is over, by RST_STREAM or for a fault of the peer's."""
-
-    def lost(self) -> None:
-        """The stream is over because the connection is."""
-
-    def resumed(self) -> None:
-        """`Stream.full` has become false."""
-
-    def tick(self, now: float) -> None:
-        """Time passed."""
-
-    def stopping(self) -> None:
-        """The drain's deadline has come: last chance to answer."""
-
-
-class Stream(Lane):
-    """One request and its answer."""
-
-    __slots__ = ("answered", "awaited", "inbound", "local_open", "receiver", "remote_open")
-
-    def __init__(self, stream_id: int, send_window: int, receive_window: int) -> None:
-        super().__init__(stream_id, send_window)
-        self.inbound = ReceiveWindow(receive_window)
-        self.remote_open = True
-        self.local_open = True
-        self.answered = False
-        self.awaited = -1
-        """What content-length still promises, -1 without one."""
-        self.receiver: Receiver | None = None
 
 
 class Connection:
@@ -108,11 +63,12 @@ class Connection:
         self._woken = False
         self._lost = False
         self._begin_framing()
-        self._begin_rates()
-        self._begin_times(now)
+        self._meters = Meters(self.limits, self.counters)
+        self._timers = Timers(self.limits, self.counters, now)
+        self._drain_since: float | None = None
         self._last_stream = 0
         self._final_stream: int | None = None
-        self._gone: OrderedDict[int, int] = OrderedDict()
+        self._gone = Graves(self.limits.max_streams + 100)
         self._begin_header_blocks()
         self._greet()
 
@@ -141,29 +97,6 @@ class Connection:
         self._inbound = ReceiveWindow(self.limits.connection_window)
         self._outbox = Outbox(self.limits.high_water, self._on_finished, self._on_resumed)
 
-    def _begin_rates(self) -> None:
-        limits, interval = self.limits, self.limits.interval
-        self._resets = Rate(limits.max_resets, interval)
-        self._refused = Rate(limits.max_refused, interval)
-        self._pings = Rate(limits.max_pings, interval)
-        self._settings = Rate(limits.max_settings, interval)
-        self._empty_data = Rate(limits.max_empty_data, interval)
-        self._priorities = Rate(limits.max_priorities, interval)
-        self._window_updates = Rate(limits.max_window_updates, interval)
-        self._unknown = Rate(limits.max_unknown, interval)
-        self._earned_updates = 0
-        self._sent_then = 0
-
-    def _begin_times(self, now: float) -> None:
-        self._born = now
-        self._last_read = now
-        self._last_stream_end = now
-        self._frame_since = now
-        self._frames_then = 0
-        self._settings_acknowledged = False
-        self._ping_sent: float | None = None
-        self._drain_since: float | None = None
-
     def _begin_header_blocks(self) -> None:
         self._header_reader = headers.HeaderReader(
             self.limits.max_header_list, self.limits.remembered_blocks, self.counters
@@ -172,7 +105,6 @@ class Connection:
         self._block_size = 0
         self._block_stream = 0
         self._block_flags = 0
-        self._block_since: float | None = None
         self._only_continuation = [self._on_interrupted_block] * 256
         self._only_continuation[frames.CONTINUATION] = self._on_continuation
 
@@ -197,7 +129,7 @@ class Connection:
         """Read what came from the socket. Never raises for what a peer may send."""
         if self.closing or self._lost:
             return
-        self.now = self._last_read = now
+        self.now = self._timers.last_read = now
         self.counters.bytes_in += len(data)
         self._busy = True
         try:
@@ -274,7 +206,7 @@ class Connection:
     def cut(self, stream: Stream, code: ErrorCode) -> None:
         """Reset a stream from our side and tell its receiver."""
         self._send_reset(stream.stream_id, code)
-        self._remove(stream, _RESET_HERE)
+        self._remove(stream, End.RESET_HERE)
         if stream.receiver is not None:
             stream.receiver.reset(by_peer=False)
         self._rouse()
@@ -353,45 +285,20 @@ class Connection:
                 stream.receiver.lost()
 
     def _check_times(self, now: float) -> None:
-        self._check_greeting(now)
-        self._check_partial(now)
+        self._timers.check(self._reader, now)
         self._check_drain(now)
-        self._check_keepalive(now)
+        if self._timers.keepalive_due(now):
+            self._outbox.ready.append(frames.ping_frame(_KEEPALIVE))
         for stream in list(self._outbox.waiting.values()):
             self._check_stall(stream, now)
         for stream in list(self.streams.values()):
             if stream.receiver is not None:
                 stream.receiver.tick(now)
 
-    def _check_greeting(self, now: float) -> None:
-        limits = self.limits
-        waited = now - self._born
-        if self._reader.frames == 0:
-            if _passed(waited, limits.handshake_timeout):
-                self.counters.handshake_timeouts += 1
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "no SETTINGS in time")
-        elif not self._settings_acknowledged and _passed(waited, limits.settings_timeout):
-            self.counters.settings_timeouts += 1
-            raise ConnectionFault(ErrorCode.SETTINGS_TIMEOUT, "SETTINGS not acknowledged")
-
-    def _check_partial(self, now: float) -> None:
-        """A frame or header block that was begun must end in time, however slowly it drips."""
-        reader = self._reader
-        if reader.frames != self._frames_then or not reader.partial:
-            self._frames_then = reader.frames
-            self._frame_since = now
-        begun = self._frame_since
-        if self._block_since is not None:
-            begun = min(begun, self._block_since)
-        if _passed(now - begun, self.limits.frame_timeout):
-            self.counters.frame_timeouts += 1
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "frame begun and not ended")
-
     def _check_drain(self, now: float) -> None:
         if self._drain_since is not None and now - self._drain_since >= self.limits.drain_grace:
             self._settle_drain()
-        idle = now - self._last_stream_end
-        if not self.streams and not self.draining and _passed(idle, self.limits.idle_timeout):
+        if not self.streams and not self.draining and self._timers.idle_too_long(now):
             self.counters.idle_timeouts += 1
             self.drain()
 
@@ -404,22 +311,10 @@ class Connection:
         self._outbox.ready.append(frames.goaway_frame(self._last_stream, ErrorCode.NO_ERROR))
         self.closing = not self.streams
 
-    def _check_keepalive(self, now: float) -> None:
-        limits = self.limits
-        if self._ping_sent is not None:
-            if self._last_read >= self._ping_sent:
-                self._ping_sent = None
-            elif now - self._ping_sent >= limits.keepalive_timeout:
-                self.counters.keepalive_timeouts += 1
-                raise ConnectionFault(ErrorCode.NO_ERROR, "keepalive not answered")
-        elif _passed(now - self._last_read, limits.keepalive_interval):
-            self._ping_sent = now
-            self._outbox.ready.append(frames.ping_frame(_KEEPALIVE))
-
     def _check_stall(self, lane: Lane, now: float) -> None:
         if lane.stuck_since < 0:
             lane.stuck_since = now
-        elif _passed(now - lane.stuck_since, self.limits.stall_timeout):
+        elif passed(now - lane.stuck_since, self.limits.stall_timeout):
             self.counters.stalls += 1
             self.cut(self.streams[lane.stream_id], ErrorCode.CANCEL)
 
@@ -432,32 +327,26 @@ class Connection:
         if stream.remote_open:
             # The answer is whole, the rest of the request is of no use (RFC 9113 section 8.1).
             self._send_reset(stream.stream_id, ErrorCode.NO_ERROR)
-            self._remove(stream, _RESET_HERE)
+            self._remove(stream, End.RESET_HERE)
         else:
-            self._remove(stream, _ENDED)
+            self._remove(stream, End.BOTH_SIDES)
 
     def _on_resumed(self, lane: Lane) -> None:
         stream = self.streams.get(lane.stream_id)
         if stream is not None and stream.receiver is not None:
             stream.receiver.resumed()
 
-    def _remove(self, stream: Stream, how: int) -> None:
+    def _remove(self, stream: Stream, how: End) -> None:
         if self.streams.pop(stream.stream_id, None) is None:
             return
         stream.remote_open = stream.local_open = False
         self._outbox.discard(stream)
         if stream.inbound.held and (increment := self._inbound.release(stream.inbound.held)):
             self._outbox.ready.append(frames.window_frame(0, increment))
-        self._bury(stream.stream_id, how)
+        self._gone.bury(stream.stream_id, how)
         if not self.streams:
-            self._last_stream_end = self.now
+            self._timers.last_stream_end = self.now
             self.closing = self.closing or self._final_stream is not None
-
-    def _bury(self, stream_id: int, how: int) -> None:
-        gone = self._gone
-        gone[stream_id] = how
-        if len(gone) > self.limits.max_streams + 100:
-            gone.popitem(last=False)
 
     def _send_reset(self, stream_id: int, code: ErrorCode) -> None:
         self.counters.resets_out += 1
@@ -469,20 +358,11 @@ class Connection:
         stream = self.streams.get(fault.stream_id)
         if stream is None:
             self._send_reset(fault.stream_id, fault.code)
-            if fault.stream_id in self._gone:
-                self._gone[fault.stream_id] = _RESET_HERE
+            if self._gone.how(fault.stream_id) is not None:
+                self._gone.bury(fault.stream_id, End.RESET_HERE)
         else:
             self.cut(stream, fault.code)
-        self._count_reset()
-
-    def _count_reset(self) -> None:
-        self.counters.unanswered_resets += 1
-        self._meter(self._resets, "streams reset before they are answered")
-
-    def _meter(self, rate: Rate, what: str) -> None:
-        if rate.exceeded(self.now):
-            self.counters.floods += 1
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, f"too many {what}")
+        self._meters.unanswered_reset(self.now)
 
     # ---- frames
 
@@ -508,8 +388,7 @@ class Connection:
             if stream.receiver is not None:
                 stream.receiver.data(data, start, end)
         elif not flags & frames.END_STREAM:
-            self.counters.empty_data_in += 1
-            self._meter(self._empty_data, "empty DATA frames")
+            self._meters.empty_data(self.now)
         if increment := inbound.credit(size):
             self._outbox.ready.append(frames.window_frame(0, increment))
         if flags & frames.END_STREAM:
@@ -522,12 +401,10 @@ class Connection:
         if stream_id > self._last_stream or not stream_id & 1:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "DATA on a stream that is not open")
         self._credit_connection(size)
-        self.counters.unknown_in += 1
-        if self._gone.get(stream_id) == _RESET_HERE:
-            if not size:
-                self._meter(self._unknown, "frames on closed streams")
-            return
-        raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED, "DATA after the end")
+        if self._gone.how(stream_id) is not End.RESET_HERE:
+            raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED, "DATA after the end")
+        if not size:
+            self._meters.unknown(self.now, "frames on closed streams")
 
     def _await_less(self, stream: Stream, size: int, charged: int) -> None:
         stream.awaited -= size
@@ -582,7 +459,7 @@ class Connection:
         self._block_size = len(piece)
         self._block_stream = stream_id
         self._block_flags = flags
-        self._block_since = self.now
+        self._timers.block_since = self.now
         self._reader.handlers = self._only_continuation
 
     def _on_continuation(
@@ -601,7 +478,7 @@ class Connection:
         if flags & frames.END_HEADERS:
             block = b"".join(self._block)
             self._block = []
-            self._block_since = None
+            self._timers.block_since = None
             self._reader.handlers = self._handlers
             self._on_block(block, self._block_flags, stream_id)
 
@@ -628,7 +505,7 @@ class Connection:
             head = self._header_reader.request(block)
         except headers.MalformedHeaders as error:
             self.counters.malformed_requests += 1
-            self._bury(stream_id, _RESET_HERE)
+            self._gone.bury(stream_id, End.RESET_HERE)
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, str(error)) from None
         except headers.HeadersTooLarge:
             self._refuse_headers(stream_id, flags)
@@ -648,11 +525,12 @@ class Connection:
             self._close_remote(stream)
 
     def _refuse(self, stream_id: int) -> None:
-        self.counters.streams_refused += 1
-        self._bury(stream_id, _RESET_HERE)
+        self._gone.bury(stream_id, End.RESET_HERE)
         self._send_reset(stream_id, ErrorCode.REFUSED_STREAM)
         if self._final_stream is None:
-            self._meter(self._refused, "streams at once")
+            self._meters.refused(self.now)
+        else:
+            self.counters.streams_refused += 1
 
     def _refuse_headers(self, stream_id: int, flags: int) -> None:
         """431 (RFC 9113 section 10.5.1): the list was too long, the connection is sound."""
@@ -662,8 +540,8 @@ class Connection:
         self._outbox.ready.append(block)
         if not flags & frames.END_STREAM:
             self._send_reset(stream_id, ErrorCode.NO_ERROR)
-        self._bury(stream_id, _RESET_HERE)
-        self._count_reset()
+        self._gone.bury(stream_id, End.RESET_HERE)
+        self._meters.unanswered_reset(self.now)
 
     def _on_trailers(self, block: bytes, flags: int, stream_id: int) -> None:
         stream = self.streams.get(stream_id)
@@ -683,12 +561,12 @@ class Connection:
 
     def _on_late_headers(self, block: bytes, stream_id: int) -> None:
         """HEADERS on a stream that is over: fine while our reset is on its way."""
-        if stream_id not in self._gone:
+        how = self._gone.how(stream_id)
+        if how is None:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "stream ids must rise")
-        if self._gone[stream_id] != _RESET_HERE:
+        if how is not End.RESET_HERE:
             raise ConnectionFault(ErrorCode.STREAM_CLOSED, "HEADERS on a closed stream")
-        self.counters.unknown_in += 1
-        self._meter(self._unknown, "frames on closed streams")
+        self._meters.unknown(self.now, "frames on closed streams")
         # Read for the sake of the table that later blocks may refer to.
         with contextlib.suppress(headers.MalformedHeaders, headers.HeadersTooLarge):
             self._header_reader.trailers(block)
@@ -696,8 +574,7 @@ class Connection:
     def _on_priority(self, data: bytes, start: int, end: int, flags: int, stream_id: int) -> None:
         if stream_id == 0:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PRIORITY on stream 0")
-        self.counters.priorities_in += 1
-        self._meter(self._priorities, "PRIORITY frames")
+        self._meters.priority(self.now)
         if end - start != 5:
             raise StreamFault(stream_id, ErrorCode.FRAME_SIZE_ERROR, "PRIORITY is 5 bytes")
         if frames.word_at(data, start) & frames.LARGEST_STREAM == stream_id:
@@ -713,20 +590,19 @@ class Connection:
         if stream is None:
             self._on_late_reset(stream_id)
             return
-        self._remove(stream, _RESET_THERE)
+        self._remove(stream, End.RESET_THERE)
         if stream.receiver is not None:
             stream.receiver.reset(by_peer=True)
         # Envoy resets every stream it is done with: only a reset of an unanswered one is suspect.
         if not stream.answered:
-            self._count_reset()
+            self._meters.unanswered_reset(self.now)
 
     def _on_late_reset(self, stream_id: int) -> None:
         """One reset of a stream that is over is what Envoy does; a second means nothing."""
-        if self._gone.get(stream_id) in (_ENDED, _RESET_HERE):
-            self._gone[stream_id] = _RESET_THERE
+        if self._gone.how(stream_id) in (End.BOTH_SIDES, End.RESET_HERE):
+            self._gone.bury(stream_id, End.RESET_THERE)
             return
-        self.counters.unknown_in += 1
-        self._meter(self._unknown, "frames on closed streams")
+        self._meters.unknown(self.now, "frames on closed streams")
 
     def _on_not_settings(
         self, data: bytes, start: int, end: int, flags: int, stream_id: int
@@ -747,11 +623,10 @@ class Connection:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "SETTINGS on a stream")
         if size % 6 or (flags & frames.ACK and size):
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS of a wrong size")
-        self.counters.settings_in += 1
-        self._meter(self._settings, "SETTINGS frames")
+        self._meters.settings(self.now)
         if flags & frames.ACK:
-            if not self._settings_acknowledged:
-                self._settings_acknowledged = True
+            if not self._timers.settings_acknowledged:
+                self._timers.settings_acknowledged = True
                 self._header_reader.acknowledged()
             return
         self._outbox.ready.append(frames.SETTINGS_ACK)
@@ -787,8 +662,7 @@ class Connection:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "PING is 8 bytes")
         if stream_id != 0:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PING on a stream")
-        self.counters.pings_in += 1
-        self._meter(self._pings, "PING frames")
+        self._meters.ping(self.now)
         payload = data[start:end]
         if not flags & frames.ACK:
             self._outbox.ready.append(frames.ping_frame(payload, frames.ACK))
@@ -800,15 +674,14 @@ class Connection:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "GOAWAY on a stream")
         if end - start < 8:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "GOAWAY is 8 bytes and more")
-        self.counters.unknown_in += 1
-        self._meter(self._unknown, "GOAWAY frames")
+        self._meters.unknown(self.now, "GOAWAY frames")
 
     def _on_window_update(
         self, data: bytes, start: int, end: int, flags: int, stream_id: int
     ) -> None:
         if end - start != 4:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE is 4 bytes")
-        self._meter_window_update()
+        self._meters.window_update(self.now, self._outbox.data_frames)
         increment = frames.word_at(data, start) & frames.LARGEST_WINDOW
         if stream_id == 0:
             if increment == 0:
@@ -826,21 +699,5 @@ class Connection:
         if not self._outbox.opened(stream, increment):
             raise StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "window overflows")
 
-    def _meter_window_update(self) -> None:
-        """What we sent earns its updates; only the rest counts as a flood."""
-        self.counters.window_updates_in += 1
-        sent = self._outbox.data_frames
-        self._earned_updates += 4 * (sent - self._sent_then)
-        self._sent_then = sent
-        if self._earned_updates > 0:
-            self._earned_updates = min(self._earned_updates, _MOST_EARNED) - 1
-        else:
-            self._meter(self._window_updates, "WINDOW_UPDATE frames")
-
     def _on_unknown(self, data: bytes, start: int, end: int, flags: int, stream_id: int) -> None:
-        self.counters.unknown_in += 1
-        self._meter(self._unknown, "frames of unknown types")
-
-
-def _passed(waited: float, limit: float) -> bool:
-    return 0 < limit <= waited
+        self._meters.unknown(self.now, "frames of unknown types")

@@ -138,23 +138,3 @@ class Counters:
 
 
 _COUNTER_NAMES = tuple(field.name for field in fields(Counters))
-
-
-class Rate:
-    """Allows `most` events in each interval."""
-
-    __slots__ = ("_interval", "_most", "_since", "_spent")
-
-    def __init__(self, most: int, interval: float) -> None:
-        self._most = most
-        self._interval = interval
-        self._since = float("-inf")
-        self._spent = 0
-
-    def exceeded(self, now: float) -> bool:
-        """Count one event at `now`; true when it is one too many."""
-        if now - self._since >= self._interval:
-            self._since = now
-            self._spent = 0
-        self._spent += 1
-        return self._spent > self._most

@@ -296,7 +296,7 @@ class TestSockets:
         flood = bytes((0, 0, 8, 6, 0, 0, 0, 0, 0)) + bytes(8)
         await until(lambda: server.open_connections == 1)
         session = next(iter(server._sessions))
-        session.connection._pings._most = 10**9
+        session.connection._meters._pings._most = 10**9
         writer.write(flood * 1_000_000)
 
         await until(lambda: server.counters.stalls == 1, 10)

@@ -12,7 +12,8 @@ from epp.wire import frames
 from epp.wire.calls import Cancellation, Status
 from epp.wire.frames import ErrorCode, Setting, frame_header
 from epp.wire.headers import encoded
-from epp.wire.limits import Counters, Limits, Rate
+from epp.wire.limits import Counters, Limits
+from epp.wire.meters import Rate
 
 TIGHT = Limits(
     max_streams=4,

@@ -1,0 +1,77 @@
+"""Streams of an HTTP/2 connection (RFC 9113 section 5.1): open ones, and how past ones ended."""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict
+from typing import Protocol
+
+from epp.wire.windows import Lane, ReceiveWindow
+
+
+class End(enum.Enum):
+    """How a stream ended, as far as it decides what its late frames mean."""
+
+    BOTH_SIDES = "both sides said all they had to say"
+    RESET_HERE = "we reset it, the peer may not know yet"
+    RESET_THERE = "the peer reset it"
+
+
+class Receiver(Protocol):
+    """Who hears the events of one stream."""
+
+    def data(self, buffer: bytes, start: int, end: int) -> None:
+        """buffer[start:end] arrived: never empty, valid during the call only."""
+
+    def half_closed(self) -> None:
+        """The peer will send no more data."""
+
+    def reset(self, by_peer: bool) -> None:
+        """The stream is over, by RST_STREAM or for a fault of the peer's."""
+
+    def lost(self) -> None:
+        """The stream is over because the connection is."""
+
+    def resumed(self) -> None:
+        """`Stream.full` has become false."""
+
+    def tick(self, now: float) -> None:
+        """Time passed."""
+
+    def stopping(self) -> None:
+        """The drain's deadline has come: last chance to answer."""
+
+
+class Stream(Lane):
+    """One request and its answer."""
+
+    __slots__ = ("answered", "awaited", "inbound", "local_open", "receiver", "remote_open")
+
+    def __init__(self, stream_id: int, send_window: int, receive_window: int) -> None:
+        super().__init__(stream_id, send_window)
+        self.inbound = ReceiveWindow(receive_window)
+        self.remote_open = True
+        self.local_open = True
+        self.answered = False
+        self.awaited = -1
+        """What content-length still promises, -1 without one."""
+        self.receiver: Receiver | None = None
+
+
+class Graves:
+    """How the last streams ended; older ones are forgotten."""
+
+    __slots__ = ("_ends", "_most")
+
+    def __init__(self, most: int) -> None:
+        self._ends: OrderedDict[int, End] = OrderedDict()
+        self._most = most
+
+    def bury(self, stream_id: int, how: End) -> None:
+        self._ends[stream_id] = how
+        if len(self._ends) > self._most:
+            self._ends.popitem(last=False)
+
+    def how(self, stream_id: int) -> End | None:
+        """How a stream ended, None when that is not known any more."""
+        return self._ends.get(stream_id)
