@@ -37,6 +37,13 @@ class HostAndPort(click.ParamType[Address]):
 HOST_AND_PORT: Final = HostAndPort()
 
 
+class _Plain(yaml.SafeDumper):
+    """Writes what occurs twice out twice: anchors are for machines."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def config(gateway: Gateway) -> Tree:
     """Envoy's whole configuration, as plain values."""
     return {
@@ -55,7 +62,7 @@ def config_yaml(gateway: Gateway) -> str:
         f"# Envoy in front of the picker: request {gateway.request}, response {gateway.response},"
         f"\n# {gateway.balancing}, failing {failing}. Printed by `epp envoy-config`.\n"
     )
-    return title + yaml.safe_dump(config(gateway), sort_keys=False)
+    return title + yaml.dump(config(gateway), Dumper=_Plain, sort_keys=False)
 
 
 @click.command("envoy-config")

@@ -118,7 +118,8 @@ def router_filter() -> Tree:
 
 def route_config(gateway: Gateway) -> Tree:
     """Everything to the pool, without a bound on how long an answer takes."""
-    action = {"cluster": POOL, "timeout": "0s", "retry_policy": retry_policy(gateway)}
+    retries = retry_policy(gateway) if gateway.request == "buffered" else None
+    action = shown({"cluster": POOL, "timeout": "0s", "retry_policy": retries})
     route = {"match": {"prefix": "/"}, "route": action}
     host = {"name": "pool", "domains": ["*"], "routes": [route]}
     return {"name": "pool", "virtual_hosts": [host]}
@@ -127,7 +128,9 @@ def route_config(gateway: Gateway) -> Tree:
 def retry_policy(gateway: Gateway) -> Tree:
     """Only what has not reached a model server is tried again: no prompt is computed twice.
 
-    With host override a retry takes the next address of the picker's list, then any other.
+    With host override a retry takes the next address of the picker's list, then any other. Never in
+    duplex: Envoy 1.36 to 1.40 keeps a copy of the body for retries and, when a request ends by
+    trailers, sends that copy after the body itself.
     """
     override = gateway.balancing == "override-host"
     previous = typed(

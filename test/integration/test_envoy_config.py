@@ -108,6 +108,19 @@ def test_original_dst_fails_closed_unless_told():
     assert filter_config(printed("--lb=original-dst"), "ext_proc")["failure_mode_allow"] is False
 
 
+def route(tree: dict) -> dict:
+    chain = tree["static_resources"]["listeners"][0]["filter_chains"][0]
+    routes = chain["filters"][0]["typed_config"]["route_config"]
+    return routes["virtual_hosts"][0]["routes"][0]["route"]
+
+
+@pytest.mark.parametrize(("request_", "retried"), [("buffered", True), ("duplex", False)])
+def test_retries_are_for_buffered_bodies_alone(request_, retried):
+    assert ("retry_policy" in route(printed("--lb=original-dst", f"--request={request_}"))) is (
+        retried
+    )
+
+
 def removed(tree: dict) -> set[str]:
     mutations = filter_config(tree, "header_mutation")["mutations"]["request_mutations"]
     return {each["remove"] for each in mutations}

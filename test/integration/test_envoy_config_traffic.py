@@ -93,6 +93,28 @@ async def test_a_large_body_of_an_http2_client_arrives_whole(pool, picker_of, re
     assert json.loads(said)["bytes"] == len(chat(3_000_000))
 
 
+@pytest.mark.parametrize("response", ["full", "watch", "forget"])
+@pytest.mark.parametrize("request_", ["buffered", "duplex"])
+async def test_a_body_ended_by_trailers_is_answered(pool, picker_of, request_, response):
+    config = gateway(pool, picker_of, request=request_, response=response, fail_open=False)
+
+    async with envoy(config) as running:
+        host, port = running.address.split(":")
+        status, said = await post(host, int(port), CHAT, chat(), trailers=True)
+
+    assert status == 200
+    assert json.loads(said)["bytes"] == len(chat())
+
+
+async def test_an_endpoint_nobody_listens_on_costs_no_request(pool, picker_of, client):
+    dead = pool[0]
+    async with envoy(gateway(pool, picker_of)) as running:
+        await dead.stop()
+        answers = [await answer(client, running.url) for _ in range(10)]
+
+    assert {(status, said["who"]) for status, said in answers} == {(200, pool[1].name)}
+
+
 async def test_a_buffered_body_over_the_limit_is_too_large(pool, picker_of, client):
     async with envoy(gateway(pool, picker_of, body_bytes=100_000)) as running:
         reply = await client.post(running.url + CHAT, data=chat(200_000))

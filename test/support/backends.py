@@ -15,6 +15,18 @@ class Backend:
         self.name = name
         self.port = 0
         self.requests = 0
+        app = web.Application(client_max_size=LARGEST)
+        app.router.add_route("*", "/{path:.*}", self.answer)
+        self._runner = web.AppRunner(app)
+
+    async def start(self) -> None:
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Nobody listens on its port any more."""
+        await self._runner.cleanup()
 
     async def answer(self, request: web.Request) -> web.Response:
         self.requests += 1
@@ -26,19 +38,11 @@ class Backend:
 @asynccontextmanager
 async def backends(*names: str) -> AsyncIterator[list[Backend]]:
     """One backend for each name, on free ports of the loopback."""
-    running, runners = [], []
+    running = [Backend(name) for name in names]
     try:
-        for name in names:
-            backend = Backend(name)
-            app = web.Application(client_max_size=LARGEST)
-            app.router.add_route("*", "/{path:.*}", backend.answer)
-            runner = web.AppRunner(app)
-            runners.append(runner)
-            await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            backend.port = runner.addresses[0][1]
-            running.append(backend)
+        for backend in running:
+            await backend.start()
         yield running
     finally:
-        for runner in runners:
-            await runner.cleanup()
+        for backend in running:
+            await backend.stop()

@@ -9,19 +9,25 @@ import h2.events
 LARGEST_FRAME = 16_384
 
 
-async def post(host: str, port: int, path: str, body: bytes) -> tuple[int, bytes]:
-    """Status and body of the answer to a POST of JSON. Raises `ConnectionError` on a reset."""
+async def post(
+    host: str, port: int, path: str, body: bytes, *, trailers: bool = False
+) -> tuple[int, bytes]:
+    """Status and body of the answer to a POST of JSON, ended by trailers or by its last piece.
+
+    Raises `ConnectionError` on a reset.
+    """
     reader, writer = await asyncio.open_connection(host, port)
     try:
-        return await _Exchange(reader, writer, body).run(f"{host}:{port}", path)
+        return await _Exchange(reader, writer, body, trailers).run(f"{host}:{port}", path)
     finally:
         writer.close()
         await writer.wait_closed()
 
 
 class _Exchange:
-    def __init__(self, reader, writer, body: bytes) -> None:
+    def __init__(self, reader, writer, body: bytes, trailers: bool) -> None:
         self.reader, self.writer = reader, writer
+        self.trailers = trailers
         self.unsent = memoryview(body)
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
         self.status, self.answer, self.ended = 0, b"", False
@@ -29,9 +35,8 @@ class _Exchange:
     async def run(self, authority: str, path: str) -> tuple[int, bytes]:
         self.h2.initiate_connection()
         names = [(":method", "POST"), (":path", path), (":scheme", "http")]
-        length = ("content-length", str(len(self.unsent)))
         kind = ("content-type", "application/json")
-        self.h2.send_headers(1, [*names, (":authority", authority), length, kind])
+        self.h2.send_headers(1, [*names, (":authority", authority), kind])
         while not self.ended:
             self._send_body()
             self.writer.write(self.h2.data_to_send())
@@ -45,8 +50,13 @@ class _Exchange:
     def _send_body(self) -> None:
         while self.unsent and (room := self.h2.local_flow_control_window(1)):
             size = min(room, LARGEST_FRAME, len(self.unsent))
-            self.h2.send_data(1, self.unsent[:size].tobytes(), end_stream=size == len(self.unsent))
+            last = size == len(self.unsent)
+            self.h2.send_data(
+                1, self.unsent[:size].tobytes(), end_stream=last and not self.trailers
+            )
             self.unsent = self.unsent[size:]
+            if last and self.trailers:
+                self.h2.send_headers(1, [("x-checksum", "1")], end_stream=True)
 
     def _hear(self, event) -> None:
         match event:
