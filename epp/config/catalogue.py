@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
+from pydantic import BaseModel
+
 from epp.config.problems import suggestion
 from epp.errors import ConfigError
 
@@ -129,9 +131,28 @@ def malformed(plugin: Any) -> str | None:
         return "takes part nowhere; give it a method of epp/points.py, such as score or filter"
     if _waits(plugin):
         return "has an async method; plugins never wait, but for gather"
-    extra = constructor_arguments(plugin) - {"params", "tools"}
-    if extra:
+    return _malformed_constructor(plugin) or _malformed_names(plugin)
+
+
+def _malformed_constructor(plugin: PluginClass) -> str | None:
+    wanted = constructor_arguments(plugin)
+    if extra := wanted - {"params", "tools"}:
         return f"its constructor asks for {', '.join(sorted(extra))}; only params and tools exist"
+    model = getattr(plugin, "Params", None)
+    if model is not None and not (isinstance(model, type) and issubclass(model, BaseModel)):
+        return "its Params is no model; inherit from epp.config.params.PluginParams"
+    if model is not None and "params" not in wanted:
+        return "has Params, but its constructor does not take params"
+    if model is None and "params" in wanted:
+        return "its constructor takes params, but the class has no Params"
+    return None
+
+
+def _malformed_names(plugin: PluginClass) -> str | None:
+    for attribute in ("consumes", "produces"):
+        names = getattr(plugin, attribute, ())
+        if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+            return f"{attribute} must be a tuple of names"
     return None
 
 

@@ -7,7 +7,7 @@ all come down to the same: the folder saw a change, and the text at the path is 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from watchfiles import awatch
 
@@ -32,18 +32,18 @@ class FileWatch:
         *,
         changed: Callable[[bytes], None],
         lost: Callable[[str], None],
-        changes: Callable[[Path], AsyncIterator[Any]] | None = None,
+        poll: float = POLL_SECONDS,
     ) -> None:
         self._path = Path(path)
         self._seen: bytes | str = first
         self._changed = changed
         self._lost = lost
-        self._changes = changes or _folder_changes
+        self._poll = poll
 
     async def run(self) -> None:
         """Watch until cancelled."""
         await self.look()
-        async for _ in self._changes(self._path.parent):
+        async for _ in _folder_changes(self._path.parent, self._poll):
             await self.look()
 
     async def look(self) -> None:
@@ -67,14 +67,23 @@ def read_file(path: Path) -> bytes | str:
         return f"{path}: cannot be read: {fault.strerror}"
 
 
-async def _folder_changes(folder: Path) -> AsyncIterator[Any]:
-    """Something happened in `folder`, or a while has passed."""
-    async for changes in awatch(
-        folder,
-        watch_filter=None,
-        debounce=DEBOUNCE_MS,
-        rust_timeout=int(POLL_SECONDS * 1000),
-        yield_on_timeout=True,
-        recursive=False,
-    ):
-        yield changes
+async def _folder_changes(folder: Path, poll: float) -> AsyncIterator[None]:
+    """Yields when something happened in `folder`, and every `poll` seconds.
+
+    Where nothing can be watched (no such folder, no watch left in the kernel) only the polling goes
+    on: a picker does not end because its configuration cannot be watched.
+    """
+    while True:
+        try:
+            async for _ in awatch(
+                folder,
+                watch_filter=None,
+                debounce=DEBOUNCE_MS,
+                rust_timeout=int(poll * 1000),
+                yield_on_timeout=True,
+                recursive=False,
+            ):
+                yield
+        except (OSError, RuntimeError):
+            await asyncio.sleep(poll)
+            yield

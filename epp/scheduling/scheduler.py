@@ -16,9 +16,8 @@ from epp.scheduling.profile import Profile
 class Scheduler:
     """Places requests. Holds no state of its own between two requests.
 
-    A traced pick by three scorers costs 38 us among 10 endpoints and 51 us among 1,000, of which
-    the plugins themselves take two thirds (CPython 3.11 without PGO, a shared machine;
-    `test/bench/bench_scheduling.py`).
+    A traced pick by three scorers costs 38 us among 10 endpoints and 51 us among 1,000, half of it
+    in the plugins (CPython 3.11 without PGO, a shared machine; `test/bench/bench_scheduling.py`).
     """
 
     __slots__ = ("_handler", "_names", "_only", "_profiles", "_traced")

@@ -5,6 +5,9 @@ import random
 
 import numpy as np
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import Field
 from support.pools import pool, request
 
@@ -532,3 +535,37 @@ def test_a_type_that_its_file_does_not_define_is_told_what_is_there(tmp_path):
     text = HEAD + "plugins: [{type: b, file: mine.py}]"
     with pytest.raises(ConfigError, match=r"mine\.py defines no 'b'; valid: a"):
         plan(load(text, str(tmp_path / "c.yaml")), CATALOGUE)
+
+
+TYPES = st.sampled_from([*(plugin.type for plugin in ALL), "lowest", "nobody"])
+ENTRIES = st.fixed_dictionaries(
+    {"type": TYPES},
+    optional={
+        "name": st.sampled_from(["a", "b", "low"]),
+        "parameters": st.dictionaries(st.sampled_from(["atMost", "x"]), st.integers(0, 2)),
+    },
+)
+MEMBERS = st.fixed_dictionaries(
+    {"pluginRef": TYPES | st.sampled_from(["a", "b"])},
+    optional={"weight": st.integers(-1, 3)},
+)
+PROFILES = st.fixed_dictionaries(
+    {"name": st.sampled_from(["p", "q"]), "plugins": st.lists(MEMBERS, max_size=4)}
+)
+CONFIGS = st.fixed_dictionaries(
+    {"plugins": st.lists(ENTRIES, max_size=6)},
+    optional={"schedulingProfiles": st.lists(PROFILES, max_size=3)},
+)
+
+
+@given(CONFIGS)
+@settings(max_examples=150, deadline=None)
+def test_any_configuration_is_assembled_and_schedules_or_is_a_config_error(value):
+    try:
+        policy = assembled(yaml.safe_dump(value)).policy
+    except ConfigError:
+        return
+    view = pool(3)
+    for producer in policy.pool_producers:
+        view = view.having(producer.columns(request(b"x"), view))
+    assert policy.scheduler.schedule(request(b"x"), view).endpoint in view.endpoints

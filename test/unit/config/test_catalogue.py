@@ -1,6 +1,7 @@
 import pytest
 
 from epp.config.catalogue import Catalogue, Refusal, points_of
+from epp.config.params import PluginParams
 from epp.errors import ConfigError
 
 
@@ -47,6 +48,41 @@ class Greedy:
     def score(self, request, pool): ...
 
 
+class Loose:
+    type = "loose"
+
+    class Params:
+        size: int = 1
+
+    def __init__(self, params): ...
+
+    def score(self, request, pool): ...
+
+
+class Deaf:
+    type = "deaf"
+
+    class Params(PluginParams):
+        size: int = 1
+
+    def score(self, request, pool): ...
+
+
+class Wanting:
+    type = "wanting"
+
+    def __init__(self, params): ...
+
+    def score(self, request, pool): ...
+
+
+class Single:
+    type = "single"
+    consumes = "matches"
+
+    def score(self, request, pool): ...
+
+
 class Waiting:
     type = "waiting"
 
@@ -64,6 +100,10 @@ def test_a_plugin_takes_part_where_it_has_the_methods():
         (Nameless, "has no type"),
         (Idle, "takes part nowhere"),
         (Greedy, "asks for database"),
+        (Loose, "its Params is no model"),
+        (Deaf, "does not take params"),
+        (Wanting, "the class has no Params"),
+        (Single, "consumes must be a tuple of names"),
         (Waiting, "has an async method"),
         ("text", "is not a class"),
     ],

@@ -87,6 +87,19 @@ async def test_an_atomic_rename_is_seen(tmp_path, told):
     assert told.texts == [b"two"]
 
 
+async def test_a_folder_that_comes_later_is_seen(tmp_path, told):
+    path = tmp_path / "later" / "c.yaml"
+    watching = FileWatch(path, b"one", changed=told.changed, lost=told.lost, poll=0.05)
+    task = await running(watching)
+    path.parent.mkdir()
+    path.write_text("two")
+    while not told.texts:
+        await told.wait()
+    await stopped(task)
+
+    assert told.texts[-1] == b"two"
+
+
 async def test_the_symlink_swap_of_a_config_map_is_seen(tmp_path, told):
     def publish(version, text):
         (tmp_path / version).mkdir()
