@@ -127,10 +127,14 @@ def _by_engine(series: Sequence[Series], label: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for one in series:
         labels = one.labels
-        text = labels.get(label, "")
-        if text.isascii() and text.isdigit() and len(text) < 16:
-            found[labels.get("engine", "")] = float(text)
+        if (number := _whole(labels.get(label, ""))) is not None:
+            found[labels.get("engine", "")] = number
     return found
+
+
+def _whole(text: str) -> int | None:
+    """The number that `text` is, if it is one that anything is counted in."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
 
 
 def _usage(series: Sequence[Series], blocks: Mapping[str, float]) -> float:
@@ -152,11 +156,10 @@ def _lora(series: Sequence[Series]) -> LoraState:
     if not series:
         return LoraState()
     labels = max(series, key=lambda one: one.value).labels
-    most = labels.get("max_lora", "")
     return LoraState(
         running=_names(labels.get("running_lora_adapters", "")),
         waiting=_names(labels.get("waiting_lora_adapters", "")),
-        max_adapters=int(most) if most.isascii() and most.isdigit() and len(most) < 10 else 0,
+        max_adapters=_whole(labels.get("max_lora", "")) or 0,
     )
 
 

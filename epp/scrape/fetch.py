@@ -1,41 +1,42 @@
-"""One page over HTTP: keep-alive, no redirects, no more than so many bytes."""
+"""The page of an endpoint: which address, which connection, how long it is kept."""
 
+import asyncio
+import contextlib
 import ssl
-from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Final, Self, TypeAlias
-
-import aiohttp
-from yarl import URL
+from typing import Protocol, Self
 
 from epp.domain.endpoint import Endpoint, join_address, split_address
+from epp.scrape.http1 import PageConnection, Unanswered
 from epp.scrape.settings import FetchSettings
 from epp.scrape.stats import ScrapeError
 
-Fetch: TypeAlias = Callable[[Endpoint], Awaitable[bytes]]
-"""The page of an endpoint. Raises `ScrapeError`."""
 
-URLS_KEPT: Final = 4096
-READ_BUFFER: Final = 256 * 1024
+class Fetch(Protocol):
+    """Where pages come from."""
+
+    async def __call__(self, endpoint: Endpoint) -> bytes:
+        """The page of `endpoint`, as long as that takes. Raises `ScrapeError`."""
+        ...
+
+    def forget(self, endpoint: Endpoint) -> None:
+        """`endpoint` has gone: let go of what is kept for it."""
+        ...
 
 
 class HttpFetch:
-    """Fetches pages over one pool of connections; an async context manager."""
+    """Fetches pages, keeping one connection for each endpoint; an async context manager.
+
+    One fetch at a time for each endpoint; cancelling it closes the connection. A kept connection
+    that the server closes at that moment is opened anew, once.
+    """
 
     def __init__(self, settings: FetchSettings) -> None:
         self._settings = settings
-        self._urls: dict[str, URL] = {}
-        self._session: aiohttp.ClientSession | None = None
+        self._tls = _tls(settings)
+        self._kept: dict[str, tuple[str, PageConnection]] = {}
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=self._tls(), keepalive_timeout=30.0),
-            timeout=aiohttp.ClientTimeout(total=None),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Accept": "text/plain", "Accept-Encoding": "identity"},
-            skip_auto_headers=("User-Agent",),
-            read_bufsize=READ_BUFFER,
-        )
         return self
 
     async def __aexit__(
@@ -44,68 +45,62 @@ class HttpFetch:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        for _, connection in self._kept.values():
+            connection.close()
+        self._kept.clear()
+        # Transports close in the next turn of the loop.
+        await asyncio.sleep(0)
 
-    def _tls(self) -> ssl.SSLContext | bool:
-        settings = self._settings
-        if settings.scheme == "http":
-            return True
-        context = ssl.create_default_context(cafile=settings.ca_cert_path or None)
-        if settings.insecure_skip_verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if settings.client_cert_path:
-            context.load_cert_chain(settings.client_cert_path, settings.client_key_path or None)
-        return context
+    def forget(self, endpoint: Endpoint) -> None:
+        """Close what is kept for `endpoint`."""
+        _, connection = self._kept.pop(endpoint.key, (None, None))
+        if connection is not None:
+            connection.close()
 
     async def __call__(self, endpoint: Endpoint) -> bytes:
         """The page of `endpoint`; the caller sets the deadline. Raises `ScrapeError`."""
-        if self._session is None:
-            raise RuntimeError("enter HttpFetch before fetching")
-        url = self._url(endpoint.metrics_address)
+        request = self._request(endpoint.metrics_address)
+        address, kept = self._kept.get(endpoint.key, ("", None))
+        if kept is not None and kept.is_open and address == endpoint.metrics_address:
+            with contextlib.suppress(Unanswered):
+                return await kept.fetch(request)
+        self.forget(endpoint)
+        connection = await self._connect(endpoint.metrics_address)
+        self._kept[endpoint.key] = (endpoint.metrics_address, connection)
+        return await connection.fetch(request)
+
+    def _target(self, address: str) -> tuple[str, int]:
+        host, port = split_address(address)
+        return host, self._settings.port or port or 80
+
+    async def _connect(self, address: str) -> PageConnection:
+        host, port = self._target(address)
+        loop = asyncio.get_running_loop()
         try:
-            async with self._session.get(url, allow_redirects=False) as response:
-                _check(response)
-                return await self._body(response)
-        except aiohttp.ClientConnectionError as error:
-            raise ScrapeError("connect", f"no answer from {url}: {error}") from error
-        except aiohttp.ClientError as error:
-            raise ScrapeError("connect", f"unreadable answer from {url}: {error}") from error
+            _, connection = await loop.create_connection(
+                lambda: PageConnection(self._settings.max_bytes), host, port, ssl=self._tls
+            )
+        except OSError as error:
+            raise ScrapeError("connect", f"no connection to {host} port {port}: {error}") from error
+        return connection
 
-    def _url(self, address: str) -> URL:
-        # Building one costs 20 us, a fifth of a scrape.
-        url = self._urls.get(address)
-        if url is None:
-            if len(self._urls) >= URLS_KEPT:
-                self._urls.clear()
-            url = self._urls[address] = self._build_url(address)
-        return url
-
-    def _build_url(self, address: str) -> URL:
-        if self._settings.port is not None:
-            address = join_address(split_address(address)[0], self._settings.port)
-        return URL(f"{self._settings.scheme}://{address}{self._settings.path}")
-
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        most = self._settings.max_bytes
-        if (response.content_length or 0) > most:
-            raise _too_long(most)
-        parts, size = [], 0
-        while part := await response.content.readany():
-            parts.append(part)
-            size += len(part)
-            if size > most:
-                raise _too_long(most)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+    def _request(self, address: str) -> bytes:
+        host = join_address(*self._target(address))
+        return (
+            f"GET {self._settings.path} HTTP/1.1\r\n"
+            f"Host: {host}\r\n"
+            "Accept: text/plain\r\n"
+            "Accept-Encoding: identity\r\n\r\n"
+        ).encode()
 
 
-def _check(response: aiohttp.ClientResponse) -> None:
-    if 300 <= response.status < 400:
-        raise ScrapeError("redirect", f"status {response.status}: redirects are not followed")
-    if response.status != 200:
-        raise ScrapeError("status", f"status {response.status} where 200 is expected")
-
-
-def _too_long(most: int) -> ScrapeError:
-    return ScrapeError("size", f"the page is longer than {most} bytes")
+def _tls(settings: FetchSettings) -> ssl.SSLContext | None:
+    if settings.scheme == "http":
+        return None
+    context = ssl.create_default_context(cafile=settings.ca_cert_path or None)
+    if settings.insecure_skip_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if settings.client_cert_path:
+        context.load_cert_chain(settings.client_cert_path, settings.client_key_path or None)
+    return context

@@ -141,6 +141,7 @@ class Scraper:
         if target is not None:
             self._busy -= target.is_busy
             self._tasks.pop(endpoint.key).cancel()
+            self._fetch.forget(endpoint)
 
     def _woken(self, endpoint: Endpoint) -> None:
         idle_for = self._clock() - self._woken_at

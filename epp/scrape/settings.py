@@ -13,8 +13,8 @@ class ScrapeSettings:
     """The interval of an endpoint without requests, reached step by step."""
     growth: float = 1.5
     """How much longer each next interval of an idle endpoint is than the one before."""
-    most_per_second: float = 1000.0
-    """Scrapes a second of all busy endpoints together: 100 of them are asked every 100 ms."""
+    most_per_second: float = 500.0
+    """Scrapes a second of all busy endpoints together: 100 of them are asked every 200 ms."""
     deadline: float = 1.0
     """A scrape that takes longer has failed."""
     failing: float = 5.0
@@ -45,5 +45,7 @@ class FetchSettings:
             raise ValueError(f"scheme must be http or https, not {self.scheme!r}")
         if not self.path.startswith("/"):
             raise ValueError(f"path must begin with /, not {self.path!r}")
+        if not self.path.isascii() or not self.path.isprintable() or " " in self.path:
+            raise ValueError(f"path must be printable ASCII without spaces, not {self.path!r}")
         if self.port is not None and not 1 <= self.port <= 65535:
             raise ValueError(f"port must be 1..65535, not {self.port}")

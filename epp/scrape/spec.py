@@ -1,7 +1,7 @@
 """Which series of a page to look at, as configurations write it: `family{label=value,...}`."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from epp.scrape.text import Series, read
@@ -16,10 +16,14 @@ class MetricSpec:
 
     family: str
     labels: tuple[tuple[str, str], ...] = ()
+    _name: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_name", self.family.encode())
 
     def series(self, page: bytes) -> list[Series]:
         """Matching series of `page`; of two with the same labels the later one."""
-        found = read(page, self.family.encode())
+        found = read(page, self._name)
         if len(found) > 1:
             found = list({series.raw_labels: series for series in found}.values())
         if not self.labels:

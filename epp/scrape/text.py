@@ -26,7 +26,6 @@ _NAME_BYTES: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTU
 _NEWLINE: Final = 0x0A
 _HASH: Final = 0x23
 _LABELS_KEPT: Final = 2048
-_BLANKS: Final = b" \t"
 
 
 class PageError(ValueError):
@@ -60,45 +59,62 @@ def _unescape(match: re.Match[bytes]) -> bytes:
 
 def read(page: bytes, name: bytes) -> list[Series]:
     """All series called `name`, in the order of the page. Raises `PageError` at a broken line."""
-    found = []
+    found: list[Series] = []
     stem = name.removesuffix(b"_total")
-    at = page.find(name)
+    at = _next_line(page, name, 0)
     while at >= 0:
         end = at + len(name)
-        if _begins_line(page, at) and not _continues(page, end):
-            found.append(_series(page, at, end))
+        if not _continues(page, end):
+            series, end = _series(page, at, end)
+            found.append(series)
             if not _family_goes_on(page, end, stem):
                 break
-        at = page.find(name, end)
+        at = _next_line(page, name, end)
     return found
 
 
+def _next_line(page: bytes, name: bytes, start: int) -> int:
+    """Where the next line that begins with `name` has it; -1 if there is none."""
+    near = page.find(name, start)
+    if near <= 0 or page[near - 1] == _NEWLINE:
+        return near
+    if page[page.rfind(b"\n", 0, near) + 1 : near].isspace():
+        return near
+    # The first hit is the help line as a rule, and the sample a few bytes on.
+    at = page.find(b"\n" + name, near) + 1
+    return at if at and not _is_indented(page, near, at) else _indented(page, name, near)
+
+
+def _is_indented(page: bytes, start: int, end: int) -> bool:
+    return page.find(b"\n ", start, end) >= 0 or page.find(b"\n\t", start, end) >= 0
+
+
+def _indented(page: bytes, name: bytes, at: int) -> int:
+    """As `_next_line`, slowly: lines may begin with blanks, though nobody writes them."""
+    while at > 0 and page[page.rfind(b"\n", 0, at) + 1 : at].strip():
+        at = page.find(name, at + 1)
+    return at
+
+
 def _family_goes_on(page: bytes, at: int, stem: bytes) -> bool:
-    """Whether another line of the family follows the one at `at`."""
+    """Whether another line of the family follows the one that holds `at`."""
     while (at := page.find(b"\n", at) + 1) and at < len(page):
         if page.startswith(stem, at):
             return True
-        line = page[at : at + 128].split(b"\n", 1)[0].strip()
-        if line.startswith((b"# HELP", b"# TYPE")):
+        if page.startswith((b"# HELP", b"# TYPE"), at):
             return False
+        line = page[at : at + 128].split(b"\n", 1)[0].strip()
         if line and line[0] != _HASH:
             return line.startswith(stem)
     return False
-
-
-def _begins_line(page: bytes, at: int) -> bool:
-    if at == 0 or page[at - 1] == _NEWLINE:
-        return True
-    if page[at - 1] not in _BLANKS:
-        return False
-    return not page[page.rfind(b"\n", 0, at) + 1 : at].strip()
 
 
 def _continues(page: bytes, end: int) -> bool:
     return end < len(page) and page[end] in _NAME_BYTES
 
 
-def _series(page: bytes, at: int, end: int) -> Series:
+def _series(page: bytes, at: int, end: int) -> tuple[Series, int]:
+    """The series whose name stands from `at` to `end`, and where its value ends."""
     match = _REST.match(page, end)
     if match is None:
         raise PageError(f"no value in line {_line_at(page, at)!r}")
@@ -107,7 +123,7 @@ def _series(page: bytes, at: int, end: int) -> Series:
         # Python would read 1_000 as a number; the format does not.
         raise PageError(f"no number in line {_line_at(page, at)!r}")
     try:
-        return Series(labels or b"", float(value))
+        return Series(labels or b"", float(value)), match.end()
     except ValueError:
         raise PageError(f"no number in line {_line_at(page, at)!r}") from None
 

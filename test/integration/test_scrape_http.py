@@ -73,6 +73,77 @@ async def test_one_connection_serves_many_pages():
     assert len(peers) == 1
 
 
+@contextlib.asynccontextmanager
+async def talking(*answers):
+    """A server that gives one raw answer to each request, then closes; gives its endpoint."""
+    left = list(answers)
+
+    async def handle(reader, writer):
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while left:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(left.pop(0))
+                await writer.drain()
+                if not left or left[0] == b"":
+                    break
+        if left:
+            left.pop(0)
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        yield Endpoint(name="far", host="127.0.0.1", port=port)
+
+
+async def test_a_kept_connection_that_was_closed_is_opened_anew():
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+    async with talking(answer, b"", answer) as endpoint, HttpFetch(FetchSettings()) as fetch:
+        first = await fetch(endpoint)
+        await asyncio.sleep(0.05)
+        second = await fetch(endpoint)
+
+    assert (first, second) == (b"hi", b"hi")
+
+
+async def test_endpoints_that_share_a_metrics_port_do_not_share_a_connection():
+    async with serving(page) as endpoint, HttpFetch(FetchSettings()) as fetch:
+        ranks = [
+            Endpoint(name=f"r{n}", host="127.0.0.1", port=n, scrape_address=endpoint.address)
+            for n in (1, 2, 3)
+        ]
+        pages = await asyncio.gather(*(fetch(rank) for rank in ranks))
+
+    assert pages == [PAGE] * 3
+
+
+async def test_a_cancelled_fetch_leaves_no_answer_to_the_next():
+    async def handler(request):
+        if request.path == "/slow":
+            await asyncio.sleep(0.1)
+        return web.Response(text=request.path)
+
+    async with serving(handler) as endpoint, HttpFetch(FetchSettings(path="/slow")) as fetch:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await fetch(endpoint)
+        assert await fetch(endpoint) == b"/slow"
+
+
+async def test_a_chunked_page_is_read():
+    async def handler(request):
+        response = web.StreamResponse()
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        for part in (PAGE[:100], PAGE[100:]):
+            await response.write(part)
+            await asyncio.sleep(0.01)
+        return response
+
+    async with serving(handler) as endpoint, HttpFetch(FetchSettings()) as fetch:
+        assert [await fetch(endpoint) for _ in range(3)] == [PAGE] * 3
+
+
 async def test_path_and_port_can_be_others():
     async def handler(request):
         return web.Response(text=request.path)

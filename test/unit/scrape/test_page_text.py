@@ -136,7 +136,8 @@ def lines(draw, name):
     braces = f"{{{inside}{draw(st.sampled_from(['', ','])) if inside else ''}}}"
     shown = braces if labels else draw(st.sampled_from(["", "{}"]))
     value = repr(draw(numbers)).replace("inf", "Inf").replace("nan", "NaN")
-    return f"{draw(between)}{name}{shown}{draw(blanks)}{value}{draw(tails)}\n"
+    indent = draw(st.sampled_from(["", "", "", " ", "\t "]))
+    return f"{draw(between)}{indent}{name}{shown}{draw(blanks)}{value}{draw(tails)}\n"
 
 
 @st.composite

@@ -21,6 +21,7 @@ class FarSide:
     def __init__(self):
         self.answers = {}
         self.asked = []
+        self.forgotten = []
 
     async def __call__(self, endpoint):
         self.asked.append(endpoint.name)
@@ -31,6 +32,9 @@ class FarSide:
             await asyncio.sleep(answer)
             return PAGE % 0
         return answer
+
+    def forget(self, endpoint):
+        self.forgotten.append(endpoint.name)
 
     def times(self, name):
         return self.asked.count(name)
@@ -109,6 +113,7 @@ async def test_endpoints_that_go_are_asked_no_more():
         await until(lambda: bench.far.times("pod-0") > 6)
 
     assert bench.far.times("pod-1") == before
+    assert bench.far.forgotten == ["pod-1"]
 
 
 async def test_an_endpoint_that_returns_elsewhere_is_asked_anew():
