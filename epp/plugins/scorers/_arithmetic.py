@@ -1,4 +1,8 @@
-"""What scorers share: from loads to scores in [0, 1]."""
+"""What scorers share: from loads to scores in [0, 1].
+
+Where metrics are too old, columns hold what can still be said: our own requests, and beside fresh
+endpoints more than the busiest of those.
+"""
 
 import numpy as np
 
@@ -15,20 +19,16 @@ def lowest_is_best(load: Column) -> Scores:
 
 
 def lowest_fresh_is_best(load: Column, fresh: Mask) -> Scores:
-    """`lowest_is_best` among fresh endpoints, 0 for the others; 1 for all if none is fresh."""
-    if fresh.all():
+    """`lowest_is_best` among fresh endpoints, 0 for the others; among all if none is fresh."""
+    if fresh.all() or not fresh.any():
         return lowest_is_best(load)
     scores = np.zeros(len(load))
-    if not fresh.any():
-        return scores + 1.0
     scores[fresh] = lowest_is_best(load[fresh])
     return scores
 
 
 def behind_fresh(scores: Scores, fresh: Mask) -> Scores:
-    """`scores` with 0 for endpoints that are not fresh; 1 for all if none is fresh."""
-    if fresh.all():
+    """`scores` with 0 for endpoints that are not fresh; as they are if none is fresh."""
+    if fresh.all() or not fresh.any():
         return scores
-    if not fresh.any():
-        return np.ones(len(scores))
     return np.where(fresh, scores, 0.0)

@@ -1,9 +1,14 @@
 """Configurations that users of other pickers have today load, and choose."""
 
+from collections import Counter
+
 import pytest
-from support.pools import endpoint, pool, request
+from support.pools import Clock, endpoint, pool, request
 
 from epp.assemble import assemble_text, bare_house
+from epp.datastore.sample import Sample
+from epp.datastore.settings import StoreSettings
+from epp.datastore.store import Datastore
 from epp.errors import ConfigError
 from epp.plugins.catalog import CATALOGUE
 
@@ -161,6 +166,55 @@ def test_conformance_tests_choose_by_header():
     decision, _ = placed(assembled(HEAD + CONFORMANCE), asked, pool(4))
 
     assert decision.destination == "10.0.0.2:8000"
+
+
+class Picker:
+    """The built-in policy over a real datastore, with time that stands still unless moved."""
+
+    def __init__(self, size=8):
+        self.clock = Clock()
+        self.store = Datastore(self.clock, self.clock, StoreSettings())
+        self.store.set_endpoints("file", [endpoint(n, ready_since=0.0) for n in range(size)])
+        self.policy = assembled(None)
+        self.scrape()
+
+    def scrape(self, **sample):
+        for each in self.store.endpoints:
+            self.store.scraped(each.key, self.clock(), Sample(**sample))
+
+    def send(self, number, tokens, *, drain=False):
+        asked = request([number] * tokens, id=f"r{number}")
+        chosen, _ = placed(self.policy, asked, self.store.view())
+        self.store.reserve(chosen.endpoint, tokens=tokens, request_id=asked.id, drain=drain)
+        return chosen.endpoint.name
+
+
+@pytest.mark.parametrize("drain", [False, True], ids=["full", "watch"])
+@pytest.mark.parametrize("tokens", [50, 800, 20_000])
+def test_a_burst_within_one_scrape_interval_does_not_herd(tokens, drain):
+    picker = Picker()
+    counts = Counter(picker.send(number, tokens, drain=drain) for number in range(64))
+
+    assert set(counts.values()) == {8}
+
+
+def test_a_burst_of_unlike_prompts_evens_out_the_tokens():
+    picker, tokens = Picker(), Counter()
+    for number in range(160):
+        size = 4000 if number % 4 else 12_000
+        tokens[picker.send(number, size)] += size
+
+    assert max(tokens.values()) - min(tokens.values()) <= 12_000
+
+
+def test_a_burst_while_all_metrics_are_old_spreads_by_what_we_sent():
+    picker = Picker()
+    picker.clock.now += 3600
+    assert not picker.store.view().fresh.any()
+
+    counts = Counter(picker.send(number, 800) for number in range(64))
+
+    assert set(counts.values()) == {8}
 
 
 @pytest.mark.parametrize("old", sorted(CATALOGUE.aliases))

@@ -96,10 +96,10 @@ class TestOldMetrics:
         assert scores[0] == 0
         assert scores[2] > scores[1]
 
-    def test_where_none_is_fresh_all_are_alike(self, scorer, columns):
+    def test_where_none_is_fresh_what_we_sent_decides(self, scorer, columns):
         scores = scorer.score(request(), pool(fresh=[False] * 3, **columns))
 
-        assert scores.tolist() == [1, 1, 1]
+        assert scores.tolist() == scorer.score(request(), pool(**columns)).tolist()
 
 
 @pytest.mark.parametrize(
