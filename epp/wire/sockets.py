@@ -89,7 +89,7 @@ class Session(asyncio.Protocol):
     def flush(self) -> None:
         """Write everything there is, in one piece."""
         transport = self._transport
-        if transport is None:
+        if transport is None or self._closing_since is not None:
             return
         if data := self.connection.take():
             transport.write(data)
@@ -131,7 +131,7 @@ class Server:
 
     `tls` is asked for the context of each new connection, so a reloaded certificate is used from
     the next connection on and none is dropped; None serves in the clear. `on_fault` hears the
-    exceptions of handlers.
+    exceptions of handlers and of `tls`.
     """
 
     def __init__(
@@ -145,6 +145,7 @@ class Server:
         self.loop = asyncio.get_running_loop()
         self.limits = limits or Limits()
         self._router = Router(methods, on_fault)
+        self._on_fault = on_fault
         self._tls = tls
         self._past = Counters()
         self._sessions: set[Session] = set()
@@ -267,8 +268,9 @@ class Server:
             context = self._context()
             if accepted.family != socket.AF_UNIX:
                 accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except (OSError, ssl.SSLError):
+        except Exception as error:  # noqa: BLE001 - no certificate now is no reason to stop serving
             self._past.handshakes_failed += 1
+            self._on_fault(error)
             accepted.close()
             return
         try:

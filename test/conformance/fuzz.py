@@ -70,14 +70,14 @@ class Run:
         server.tick(now)
 
     def _read(self, server: Connection, data: bytes, now: float) -> None:
-        began = time.perf_counter()
+        began = time.process_time()
         try:
             server.receive(data, now)
             server.take()
         except Exception as error:  # noqa: BLE001 - anything that comes out is a finding
             self.problems.append(f"connection {self.connections}: {error!r}")
             server.lost()
-        self.slowest = max(self.slowest, time.perf_counter() - began)
+        self.slowest = max(self.slowest, time.process_time() - began)
 
     def _close(self, server: Connection) -> None:
         if server.fault is not None:
@@ -96,7 +96,7 @@ class Run:
             "frames": self.frames,
             "connections": self.connections,
             "seconds": round(seconds, 1),
-            "slowest_read_ms": round(self.slowest * 1e3, 2),
+            "slowest_read_cpu_ms": round(self.slowest * 1e3, 2),
             "objects_grown": grown,
             "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             "closed_with": dict(self.codes),

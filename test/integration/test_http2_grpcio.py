@@ -259,6 +259,43 @@ async def test_a_reloaded_certificate_serves_new_connections_and_drops_none(tmp_
     await server.close()
 
 
+async def test_a_certificate_that_cannot_be_had_costs_one_connection(tmp_path):
+    certificate = Certificate(tmp_path, "late")
+    faults = []
+    answers = iter([None, certificate.context])
+
+    def provide():
+        context = next(answers)
+        if context is None:
+            raise LookupError("no certificate yet")
+        return context
+
+    server = Server(echo_methods(), faults.append, tls=provide)
+    port = await server.listen(Listening())
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    assert await reader.read() == b""
+    writer.close()
+    async with Served(server, f"localhost:{port}", certificate).channel() as channel:
+        assert await channel.unary_unary("/echo.Echo/Unary")(b"x") == b"x"
+    await server.close()
+
+    assert isinstance(faults[0], LookupError)
+    assert server.counters.handshakes_failed == 1
+
+
+async def test_a_client_without_tls_fails_its_handshake_alone(tmp_path):
+    certificate = Certificate(tmp_path, "secure")
+    server = Server(echo_methods(), _raise, tls=lambda: certificate.context)
+    port = await server.listen(Listening())
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(PREFACE)
+    await reader.read()
+    writer.close()
+
+    await until(lambda: server.counters.handshakes_failed == 1)
+    await server.close()
+
+
 class TestSockets:
     @pytest.fixture
     async def listening(self):

@@ -170,6 +170,11 @@ class Conversation(RuleBasedStateMachine):
         assert set(outbox.waiting) <= set(self.peer.server.streams)
         assert not self.peer.server.closing
 
+    @invariant()
+    def every_byte_read_is_given_back_or_due(self):
+        window = self.peer.server._inbound
+        assert window.remaining + window.due == 70_000
+
     def teardown(self):
         for _ in range(500):
             waiting = [c for c in self.sent if c not in self.peer.ended]
