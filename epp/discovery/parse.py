@@ -86,7 +86,9 @@ def is_ip(host: str) -> bool:
 
 
 def _load(data: bytes, source: str) -> Any:
-    # JSON is YAML. The C loader is ten times faster; both are safe.
+    # JSON is YAML but for tabs between values. The C loader is ten times faster; both are safe.
+    if data.lstrip().startswith(b"{"):
+        data = data.replace(b"\t", b" ")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         _check_depth(data, loader, source)

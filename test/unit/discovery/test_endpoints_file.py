@@ -56,6 +56,12 @@ def test_reads_json():
     assert [endpoint.address for endpoint in parsed(GOOD)] == ["10.0.0.1:8000"]
 
 
+def test_reads_json_indented_with_tabs():
+    text = json.dumps({"endpoints": [GOOD]}, indent="\t")
+
+    assert len(parse_endpoints(text.encode(), "e.json")) == 1
+
+
 def test_an_empty_list_is_an_empty_pool():
     assert parsed() == ()
 
