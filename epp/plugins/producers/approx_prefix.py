@@ -67,7 +67,8 @@ class ApproxPrefixCacheProducer:
 
     def __init__(self, params: Params, tools: Tools) -> None:
         self._params = params
-        self._name = tools.name
+        self._own_tokens = named(PREFIX_TOKENS, tools.name)
+        self._own_total = named(PREFIX_TOTAL, tools.name)
         self._key: Key[Chains] = Key(f"block keys of {tools.name}")
         most = params.max_blocks
         self.index = tools.state.keep("index", lambda: PrefixIndex(most), shape=f"maxBlocks={most}")
@@ -79,8 +80,8 @@ class ApproxPrefixCacheProducer:
         return {
             PREFIX_TOKENS: cached,
             PREFIX_TOTAL: total,
-            named(PREFIX_TOKENS, self._name): cached,
-            named(PREFIX_TOTAL, self._name): total,
+            self._own_tokens: cached,
+            self._own_total: total,
         }
 
     def picked(self, request: Request, pool: PoolView, decision: Decision) -> None:

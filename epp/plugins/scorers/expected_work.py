@@ -53,18 +53,20 @@ class ExpectedWorkScorer:
         return scores
 
     def cost(self, request: Request, pool: PoolView) -> Floats:
-        """Expected work in tokens times batch, above 0, shape `(n,)`; stale rows included."""
+        """Expected work in tokens, above 0, shape `(n,)`; stale rows included."""
         queued = queued_tokens(request, pool)
         output = self._expected_output(request)
-        prefill = self._prefill(request, pool, queued) + queued
-        lacking = lacking_tokens(request.prompt_tokens + output, pool)
-        return (prefill + lacking + output * (1.0 + batch(pool))) / warmth(pool)
+        tokens = queued + output * (1.0 + batch(pool))
+        tokens += self._prefill(request, pool, queued)
+        tokens += lacking_tokens(request.prompt_tokens + output, pool)
+        return tokens / warmth(pool)
 
-    def _prefill(self, request: Request, pool: PoolView, queued: Floats) -> Column | float:
+    def _prefill(self, request: Request, pool: PoolView, queued: Column) -> Column | float:
         """Prompt tokens to compute, at the price of the pool's pressure."""
         price = pressure(request.prompt_tokens, queued)
-        cached, share = cached_tokens(request, pool), matched_share(pool)
-        if cached is None or share is None or not cached.any():
+        cached = cached_tokens(request, pool)
+        share = None if cached is None or not cached.any() else matched_share(pool)
+        if cached is None or share is None:
             return request.prompt_tokens * price
         worth = (share >= self._gate) & (queued - queued.min() <= cached * price)
         uncached: Column = request.prompt_tokens - cached * worth
@@ -76,7 +78,7 @@ class ExpectedWorkScorer:
         return max(min(self._output, request.max_output_tokens), 1)
 
 
-def pressure(prompt_tokens: int, queued: Floats) -> float:
+def pressure(prompt_tokens: int, queued: Column) -> float:
     """What a token computed again costs the pool: itself, and once for each prompt behind it.
 
     1 while half of the endpoints have nothing queued. The median, so that one stuck endpoint does
@@ -91,12 +93,14 @@ def batch(pool: PoolView) -> Floats:
     return np.maximum((pool.running + pool.waiting) * pool.fresh, pool.inflight_requests)
 
 
-def queued_tokens(request: Request, pool: PoolView) -> Floats:
+def queued_tokens(request: Request, pool: PoolView) -> Column:
     """Prefill tokens ahead of the request.
 
     A waiting request that we did not send (another picker's, a direct client's) has a length nobody
     knows; it counts as one like this.
     """
+    if not pool.waiting.any():
+        return pool.inflight_tokens
     others = pool.waiting + pool.running - pool.inflight_requests
     others = np.minimum(np.maximum(others, 0.0), pool.waiting) * pool.fresh
     return pool.inflight_tokens + others * request.prompt_tokens
@@ -108,9 +112,10 @@ def lacking_tokens(needed: int, pool: PoolView) -> Column | float:
     if blocks is None or block_size is None:
         return 0.0
     size = blocks * block_size
-    lacking = needed - (1.0 - pool.kv_usage) * size
-    short = (lacking > 0) & (size > 0) & pool.fresh
-    return np.where(short, lacking, 0.0) if short.any() else 0.0
+    free = (1.0 - pool.kv_usage) * size
+    if free.min() >= needed:
+        return 0.0
+    return np.where((size > 0) & pool.fresh, np.maximum(needed - free, 0.0), 0.0)
 
 
 def warmth(pool: PoolView) -> Column | float:
