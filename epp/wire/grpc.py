@@ -142,6 +142,7 @@ class Router:
         if refusal is not None and refusal.http != 200:
             return _PlainAnswer(connection, stream, refusal)
         call = ServerCall(connection, stream, reading, self._on_fault)
+        stream.receiver = call
         if refusal is not None:
             call.refuse(refusal)
             return call
@@ -167,6 +168,7 @@ class ServerCall:
         "_pieces",
         "_since",
         "_stream",
+        "_untold",
         "deadline",
         "metadata",
     )
@@ -183,6 +185,7 @@ class ServerCall:
         self._on_fault = on_fault
         self._handler: Handler | None = None
         self._over = False
+        self._untold: Cancellation | None = None
         self._manual = False
         self._cut_prefix = b""
         self._pieces: list[bytes] = []
@@ -193,7 +196,10 @@ class ServerCall:
         self.deadline = None if timeout is None else connection.now + timeout
 
     def begin(self, handler: Handler) -> None:
+        """Take the handler that was opened; it hears of an end that came while it was opened."""
         self._handler = handler
+        if self._untold is not None:
+            self._tell(self._untold)
 
     def refuse(self, refusal: _Refusal) -> None:
         """Answer a head that opens no call."""
@@ -415,6 +421,7 @@ class ServerCall:
     def _tell(self, reason: Cancellation) -> None:
         handler, self._handler = self._handler, None
         if handler is None:
+            self._untold = reason
             return
         try:
             handler.cancelled(reason)

@@ -304,6 +304,18 @@ class TestEnds:
 
         assert peer.status(peer.call("/m", b"x")) == Status.UNAVAILABLE
 
+    def test_a_handler_that_is_cut_while_it_opens_hears_of_it(self):
+        class Eager(EchoHandler):
+            def __init__(self, call):
+                super().__init__(call)
+                call.send(bytes(100_000))
+
+        method = Recorded(Eager)
+        peer = Peer({"/m": method}, limits=Limits(max_queued=1_000)).greet()
+        peer.call("/m", end=False)
+
+        assert method.last.cancelled_for is Cancellation.LIMIT
+
     def test_envoys_way_to_end_a_stream_is_no_attack(self):
         peer = Peer(limits=Limits(max_resets=0, max_unknown=0)).greet()
         for _ in range(64):
