@@ -170,3 +170,10 @@ def test_sessions_past_their_time_leave_the_table():
     table.note("b", "key", now=20.0, ttl=10.0)
 
     assert len(table) == 1
+
+
+def test_an_attribute_source_needs_no_header():
+    source = {"sources": [{"attribute": "SessionID", "producer": "session-id-producer"}]}
+    it = made(SessionAffinityScorer, {"strategy": "session_id", "sessionIdConfig": source})
+
+    assert it.score(request(headers={"x-session": "s1"}), pool(2)) is None
