@@ -300,11 +300,15 @@ class Datastore:
     # -- for people -------------------------------------------------------------------------------
 
     def describe(self) -> list[dict[str, Any]]:
-        """Every endpoint for the debug page: raw and corrected gauges, age, in flight, health."""
+        """Every endpoint for the debug page: raw and corrected gauges, age, in flight, health.
+
+        In the order of `endpoints`.
+        """
         now = self._clock()
         pickable = {endpoint.key for endpoint in self.view().endpoints}
         return [
-            describe(entry, now, pickable=key in pickable) for key, entry in self._entries.items()
+            describe(self._entries[known.key], now, pickable=known.key in pickable)
+            for known in self.endpoints
         ]
 
     def totals(self) -> Totals:

@@ -36,6 +36,13 @@ def test_describes_what_is_not_known_as_nothing(store):
     assert (last["age"], last["max_running"], last["fresh"]) == (None, None, False)
 
 
+def test_descriptions_stand_in_the_order_of_endpoints(store):
+    store.set_endpoints("test", [pod(7), pod(2), pod(0)])
+
+    assert [one["name"] for one in store.describe()] == ["pod-7", "pod-2", "pod-0"]
+    assert [endpoint.name for endpoint in store.endpoints] == ["pod-7", "pod-2", "pod-0"]
+
+
 def test_descriptions_are_plain_json(store):
     assert json.loads(json.dumps(store.describe(), allow_nan=False)) == store.describe()
 
