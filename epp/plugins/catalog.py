@@ -29,6 +29,7 @@ from epp.plugins.pickers.random_choice import RandomPicker
 from epp.plugins.pickers.weighted_random import WeightedRandomPicker
 from epp.plugins.producers.approx_prefix import ApproxPrefixCacheProducer
 from epp.plugins.producers.inflight_load import InflightLoadProducer
+from epp.plugins.producers.p2p_source import P2pSourceProducer
 from epp.plugins.producers.session_id import SessionIdProducer
 from epp.plugins.producers.tokens import TokenProducer
 from epp.plugins.profiles.by_header import HeaderProfileHandler
@@ -69,6 +70,7 @@ PLUGINS: Final[tuple[type[Any], ...]] = (
     SessionIdProducer,
     ApproxPrefixCacheProducer,
     InflightLoadProducer,
+    P2pSourceProducer,
     PrefixBasedPdDecider,
     AlwaysDisaggPdDecider,
     AlwaysDisaggMultimodalDecider,
@@ -167,11 +169,6 @@ REFUSALS: Final = (
         "burst-prefix-cache-producer",
         "requests are never held back to be grouped",
         "use approx-prefix-cache-producer, which knows a prompt from the first pick on",
-    ),
-    Refusal(
-        "p2p-source-producer",
-        "caches are not copied between endpoints",
-        "use prefix-cache-affinity-filter to stay where the cache is",
     ),
     Refusal(
         "disaggregatedset-rollout-screener",
