@@ -204,3 +204,22 @@ def test_own_requests_count_even_if_the_engine_shows_none(store, clock):
     scrape(store, pod(0), clock.now)
 
     assert store.view().running[0] == 3
+
+
+def test_a_dispatch_just_as_old_as_the_arrival_delay_is_in_the_scrape():
+    clock = HandClock()
+    store = store_of(pod(0), clock=clock, arrival_delay=0.25)
+    store.reserve(pod(0), tokens=5, request_id="a")
+    clock.tick(0.25)
+    scrape(store, pod(0), clock.now, running=5)
+
+    assert store.view().running[0] == 5
+
+
+def test_moved_load_is_not_added_to_a_scrape_that_has_seen_it(store, clock):
+    reservation = store.reserve(pod(0), tokens=5, request_id="a")
+    clock.tick(1)
+    scrape(store, pod(1), clock.now, running=5)
+    reservation.served_by(pod(1).address)
+
+    assert store.view().running.tolist() == [0, 5]
