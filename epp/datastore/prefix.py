@@ -11,9 +11,12 @@ and `match` may search by halves instead of asking key by key.
 
 from collections.abc import Sequence
 from itertools import islice
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
-DEFAULT_MAX_BLOCKS = 1_000_000
+DEFAULT_MAX_BLOCKS: Final = 1_000_000
+SHARDS: Final = 256
+"""A power of two. One dict of a million keys stops the loop for 40 ms and more when it grows."""
+LOW: Final = SHARDS - 1
 
 Used: TypeAlias = dict[int, None]
 """Keys in order of use, the longest unused first."""
@@ -35,7 +38,7 @@ class PrefixIndex:
 
     def __init__(self, max_blocks: int = DEFAULT_MAX_BLOCKS) -> None:
         self.max_blocks = max_blocks
-        self._holders: dict[int, int] = {}
+        self._holders: tuple[dict[int, int], ...] = tuple({} for _ in range(SHARDS))
         self._used: dict[int, Used] = {}
         self._count = 0
 
@@ -52,28 +55,31 @@ class PrefixIndex:
         """Blocks of one endpoint."""
         return len(self._used.get(slot, ()))
 
+    def holders(self, key: int) -> int:
+        """Bit mask of the endpoints that hold one block."""
+        return self._holders[key & LOW].get(key, 0)
+
     def match(self, keys: Sequence[int]) -> list[Run]:
         """Who holds how much of the chain `keys`: disjoint masks, shortest prefix first.
 
         Endpoints that hold nothing of it are in no run.
         """
-        holders, end = self._holders, len(keys)
+        end = len(keys)
         runs: list[Run] = []
-        at, mask = 0, holders.get(keys[0], 0) if keys else 0
+        at, mask = 0, self.holders(keys[0]) if keys else 0
         while mask:
             following = self._last_held_by(mask, keys, at) + 1
-            rest = holders.get(keys[following], 0) if following < end else 0
+            rest = self.holders(keys[following]) if following < end else 0
             runs.append(Run(mask & ~rest, following))
             at, mask = following, rest
         return runs
 
     def _last_held_by(self, mask: int, keys: Sequence[int], low: int) -> int:
         """The last position whose holders are still all of `mask`; those of `low` are."""
-        holders = self._holders
         high = len(keys) - 1
         while low < high:
             middle = (low + high + 1) // 2
-            if holders.get(keys[middle], 0) & mask == mask:
+            if self.holders(keys[middle]) & mask == mask:
                 low = middle
             else:
                 high = middle - 1
@@ -98,8 +104,9 @@ class PrefixIndex:
         self._shrink()
 
     def _renew(self, used: Used, bit: int, keys: Sequence[int]) -> None:
-        holders = self._holders
+        shards = self._holders
         for key in reversed(keys):
+            holders = shards[key & LOW]
             mask = holders.get(key, 0)
             if mask & bit:
                 del used[key]
@@ -125,11 +132,12 @@ class PrefixIndex:
     def _drop_oldest(self, slot: int, blocks: int) -> None:
         if blocks <= 0:
             return
-        used, holders, keep = self._used[slot], self._holders, ~(1 << slot)
+        used, shards, keep = self._used[slot], self._holders, ~(1 << slot)
         # One walk for all: the front of a dict is dear to reach after many removals. An
         # OrderedDict would do it key by key, for 75 MB more at a million blocks.
         for key in list(islice(used, blocks)):
             del used[key]
+            holders = shards[key & LOW]
             if rest := holders[key] & keep:
                 holders[key] = rest
             else:

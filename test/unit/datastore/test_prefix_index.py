@@ -147,5 +147,5 @@ def test_never_over_the_bound_and_never_a_hole(story, bound):
         assert len(index) == sum(index.held(slot) for slot in range(4))
     for slot, path in story:
         keys = chain(path)
-        found = [bool(index._holders.get(key, 0) >> slot & 1) for key in keys]
+        found = [bool(index.holders(key) >> slot & 1) for key in keys]
         assert found == sorted(found, reverse=True)
