@@ -100,13 +100,14 @@ def picker_filter(gateway: Gateway) -> Tree:
 def processing_mode(gateway: Gateway) -> Tree:
     """Which messages Envoy sends: one way of asking, one of hearing the response."""
     duplex = gateway.request == "duplex"
-    full = gateway.response == "full"
+    # Streamed, not duplex, where it can be: an answer streamed so outlives a picker that dies.
+    body = "FULL_DUPLEX_STREAMED" if duplex else "STREAMED"
     return {
         "request_header_mode": "SEND",
         "request_body_mode": "FULL_DUPLEX_STREAMED" if duplex else "BUFFERED",
         "request_trailer_mode": "SEND" if duplex else "SKIP",
         "response_header_mode": "SEND",
-        "response_body_mode": "FULL_DUPLEX_STREAMED" if full else "NONE",
+        "response_body_mode": body if gateway.response == "full" else "NONE",
         # Trailers keep the stream open until the response is over, even where none ever come.
         "response_trailer_mode": "SKIP" if gateway.response == "forget" else "SEND",
     }

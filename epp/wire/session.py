@@ -5,7 +5,7 @@ import inspect
 import traceback
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 from google.protobuf.message import DecodeError
@@ -25,8 +25,8 @@ PROCESS: Final = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 class Log(Protocol):
     """The two calls of a structlog logger used here."""
 
-    def warning(self, event: str, /, **fields: object) -> object: ...
-    def error(self, event: str, /, **fields: object) -> object: ...
+    def warning(self, event: str, *args: Any, **fields: Any) -> Any: ...
+    def error(self, event: str, *args: Any, **fields: Any) -> Any: ...
 
 
 def new_request_id() -> str:

@@ -1,0 +1,165 @@
+"""What happens when a part dies, fails, or comes back, through real Envoy."""
+
+import asyncio
+import json
+
+import aiohttp
+import pytest
+from support.gateway import CHAT, Variant, chat_body, standing
+
+pytestmark = pytest.mark.envoy
+
+SHIPPED = Variant("buffered", "watch")
+PROTOCOL = Variant("duplex", "full")
+
+
+@pytest.mark.parametrize("variant", [SHIPPED, PROTOCOL], ids=str)
+async def test_a_killed_endpoint_costs_no_later_request(variant):
+    async with standing(variant) as house:
+        await house.sims[0].kill()
+        answers = [await house.chat(f"after the kill {i}") for i in range(20)]
+        pods = {answer.pod for answer in answers}
+
+        assert [answer.status for answer in answers] == [200] * 20
+        assert pods == {sim.name for sim in house.sims[1:]}
+        await house.comes_to_rest()
+
+
+@pytest.mark.parametrize("variant", [SHIPPED, PROTOCOL], ids=str)
+async def test_an_endpoint_that_fails_is_ejected_and_let_back(variant):
+    async with standing(variant) as house:
+        await house.sims[0].faults(error_rate=1.0, error_status=500)
+        for i in range(60):
+            await house.chat(f"{i} against a failing endpoint")
+        ejected = await ejected_endpoints(house)
+        after = [(await house.chat(f"{i} after ejection")).status for i in range(10)]
+        await house.sims[0].faults(clear=True)
+        await picks(house, house.sims[0].name, seconds=15)
+
+        assert ejected == [house.sims[0].address]
+        assert after == [200] * 10
+        await house.comes_to_rest()
+
+
+@pytest.mark.parametrize("variant", [SHIPPED, PROTOCOL], ids=str)
+async def test_an_endpoint_killed_in_mid_stream_frees_its_load(variant):
+    async with standing(variant) as house:
+        body = chat_body("die", stream=True, max_tokens=5000, ignore_eos=True)
+        with pytest.raises(aiohttp.ClientError):
+            async with house.client.post(house.envoy.url + CHAT, json=body) as response:
+                await response.content.readany()
+                await house.sim_of(response.headers["x-inference-pod"]).kill()
+                await response.read()
+
+        await house.comes_to_rest()
+
+
+async def test_a_restarted_picker_loses_no_request():
+    async with standing(SHIPPED) as house:
+        statuses = []
+
+        async def keep_asking():
+            while True:
+                statuses.append((await house.chat("around a restart")).status)
+
+        asking = asyncio.create_task(keep_asking())
+        await asyncio.sleep(0.3)
+        assert await house.picker.terminate() == 0
+        await house.picker.start()
+        await asyncio.sleep(1.0)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+
+        assert len(statuses) > 10
+        assert set(statuses) == {200}
+        await house.comes_to_rest()
+
+
+@pytest.mark.parametrize(
+    "variant", [SHIPPED, Variant("duplex", "watch"), PROTOCOL], ids=str
+)
+async def test_a_picker_that_drains_cuts_no_answer(variant):
+    variant = variant.but(picker_flags=("--drain-timeout=1s",), sim_flags=("--time-scale=1",))
+    async with standing(variant) as house:
+        streams = [asyncio.create_task(one_stream(house, 400)) for _ in range(10)]
+        await until_all_stream(house, 10)
+        assert await house.picker.terminate() == 0
+        events = await asyncio.gather(*streams)
+
+        assert events == [400] * 10
+
+
+DEAD = [
+    Variant(request, response, lb)
+    for request in ("buffered", "duplex")
+    for response in ("full", "watch", "forget")
+    for lb in ("override-host", "original-dst")
+]
+
+
+@pytest.mark.parametrize("variant", DEAD, ids=str)
+async def test_what_a_dead_picker_does(variant):
+    """A hundred streams open while the picker is killed, then new requests."""
+    async with standing(variant.but(sim_flags=("--time-scale=1",))) as house:
+        streams = [asyncio.create_task(one_stream(house, 300)) for _ in range(100)]
+        await until_all_stream(house, 100)
+        await house.picker.kill()
+        events = await asyncio.gather(*streams)
+        forged = {"x-gateway-destination-endpoint": "127.0.0.2:9"}
+        post = (await house.chat("new", headers=forged)).status
+        get = (await house.send("GET", "/v1/models", headers=forged)).status
+
+        whole = sum(count == 300 for count in events)
+        assert (whole, post, get) == expected(variant)
+
+
+def expected(variant):
+    """Streams that arrive whole, status of a new POST, of a new GET with a forged destination.
+
+    Override host fails open, original destination fails closed. In duplex a body that was on its
+    way to a picker cannot be called back, so a POST fails there in any case.
+    """
+    fails_open = variant.lb == "override-host"
+    buffered = variant.request == "buffered"
+    whole = fails_open if buffered else variant.response == "forget"
+    post = 200 if fails_open and buffered else 503
+    return (100 if whole else 0, post, 200 if fails_open else 503)
+
+
+async def one_stream(house, tokens):
+    """Events with content that arrived before the end or the cut."""
+    body = chat_body("stream", stream=True, max_tokens=tokens, ignore_eos=True)
+    seen = b""
+    try:
+        async with house.client.post(house.envoy.url + CHAT, json=body) as response:
+            async for piece in response.content.iter_any():
+                seen += piece
+    except aiohttp.ClientError:
+        pass
+    return count_tokens(seen)
+
+
+def count_tokens(stream):
+    whole = [line[6:] for line in stream.split(b"\n\n") if line.startswith(b"data: {")]
+    events = [json.loads(line) for line in whole if line.endswith(b"}")]
+    return sum(bool(e["choices"] and e["choices"][0]["delta"].get("content")) for e in events)
+
+
+async def until_all_stream(house, count):
+    end = asyncio.get_running_loop().time() + 15
+    while sum([(await sim.state())["running"] for sim in house.sims]) < count:
+        assert asyncio.get_running_loop().time() < end, "streams did not all start"
+        await asyncio.sleep(0.05)
+
+
+async def ejected_endpoints(house):
+    rows = (await house.debug("endpoints"))["endpoints"]
+    return [row["address"] for row in rows if row["ejected"]]
+
+
+async def picks(house, pod, seconds):
+    """Send requests until one is answered by `pod`."""
+    end = asyncio.get_running_loop().time() + seconds
+    while (await house.chat(f"who {asyncio.get_running_loop().time()}")).pod != pod:
+        assert asyncio.get_running_loop().time() < end, f"{pod} was not picked again"
+        await asyncio.sleep(0.1)
