@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from vllm_sim.engine.blocks import BlockPool, KVEvent
 from vllm_sim.engine.decode import DecodeBatch
-from vllm_sim.engine.leap import affordable_steps
+from vllm_sim.engine.leap import affordable_steps, can_leap, time_to_change
 from vllm_sim.engine.loras import LoraSlots
 from vllm_sim.engine.power import Power, Tag
 from vllm_sim.engine.sequence import Request, Sequence, State, StepResult
@@ -42,7 +42,9 @@ class Engine:
         self.pool = BlockPool(config.blocks - 1, record=config.record_events)
         self.waiting = WaitingQueue(by_priority=config.policy == "priority")
         self.running: dict[Sequence, None] = {}
-        self.batch = DecodeBatch(config.block_size, self.pool)
+        self.batch = DecodeBatch(
+            config.block_size, self.pool, publishes=config.enable_prefix_caching
+        )
         self.power = Power(config.profile, ready_at)
         profile = config.profile
         self.loras = LoraSlots(
@@ -62,7 +64,7 @@ class Engine:
         self._preempted = 0
         self._begun = 0.0
         self._end: float | None = None
-        self._quiet = False
+        self.quiet = False
         self._draining = False
         self.slowdown = 1.0
 
@@ -125,7 +127,7 @@ class Engine:
         self._live[request.id] = seq
         self.waiting.push(seq)
         self.stats.added += 1
-        self._quiet = False
+        self.quiet = False
         return seq
 
     def abort(self, request_id: str, now: float | None = None) -> Sequence | None:
@@ -145,7 +147,7 @@ class Engine:
         seq.state = State.ABORTED
         seq.finished_at = self.clock if now is None else now
         self.stats.aborted += 1
-        self._quiet = False
+        self.quiet = False
         return seq
 
     def drain(self) -> None:
@@ -158,7 +160,7 @@ class Engine:
         if seq is None:
             return False
         self.pool.release(seq)
-        self._quiet = False
+        self.quiet = False
         return True
 
     def reset_prefix_cache(self) -> bool:
@@ -171,7 +173,7 @@ class Engine:
         Running requests are preempted then, and start again when it is awake.
         """
         self.power.sleep(level)
-        self._quiet = False
+        self.quiet = False
         if level == 0:
             return
         for seq in reversed(list(self.running)):
@@ -186,7 +188,7 @@ class Engine:
     def wake(self, tags: Iterable[Tag], now: float) -> None:
         """Wakes; loading weights takes time, during which requests wait."""
         self.power.wake(tags, now)
-        self._quiet = False
+        self.quiet = False
 
     def _drop_step(self) -> None:
         if self._end is not None:
@@ -213,7 +215,7 @@ class Engine:
             return None
         if not self.running and not self.num_waiting:
             return None
-        if not self._schedule():
+        if not self._schedule() and not (self._preempted and self._schedule()):
             return None
         self._begun = self.clock
         self._end = self.clock + self._duration_s()
@@ -253,6 +255,8 @@ class Engine:
         while True:
             if self._end is None:
                 self._leap(until)
+                if self.clock >= until and can_leap(self):
+                    return done
                 if self.start(self.clock) is None:
                     wake = self.idle_until()
                     if wake is None or wake > until:
@@ -274,13 +278,12 @@ class Engine:
             return self._end
         if not self.running and not self.num_waiting:
             return self.transfers.next_time()
-        if not self._quiet:
+        if not self.quiet:
             return self.power.awake_at(self.clock)
         if not self.batch.members:
             return self.idle_until()
-        _, duration = affordable_steps(self, inf)
         waits_until = self.transfers.next_time()
-        return min(self.clock + duration, inf if waits_until is None else waits_until)
+        return min(self.clock + time_to_change(self), inf if waits_until is None else waits_until)
 
     # Scheduling.
 
@@ -293,7 +296,7 @@ class Engine:
         budget = self._continue_prefills(self._budget - len(self.batch))
         if not self._preempted:
             self._admit(budget)
-        self._quiet = not self._chunks and not self._preempted
+        self.quiet = not self._chunks and not self._preempted
         if not self._chunks and not self.batch.members:
             self.batch.cancel()
             return False
@@ -429,7 +432,7 @@ class Engine:
             seq.state = State.WAITING
             seq.computed = seq.total - 1
             self._arrived.append(seq)
-            self._quiet = False
+            self.quiet = False
 
     # Preemption and leaving.
 
@@ -469,7 +472,7 @@ class Engine:
             self.pool.release(seq)
         self.stats.finished += 1
         result.finished.append(seq)
-        self._quiet = False
+        self.quiet = False
 
     # The end of a step.
 
@@ -527,7 +530,7 @@ class Engine:
 
     def _leap(self, until: float) -> None:
         """Passes over steps of pure decode in closed form, while nothing else can happen."""
-        if not self._quiet or not self.batch.members:
+        if not self.quiet or not self.batch.members:
             return
         steps, duration = affordable_steps(self, until - self.clock)
         if steps < 1:

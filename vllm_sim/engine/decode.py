@@ -28,6 +28,7 @@ class DecodeBatch:
         "_keyed",
         "_phases",
         "_pool",
+        "_publishes",
         "_size",
         "_ungrown",
         "context",
@@ -36,7 +37,8 @@ class DecodeBatch:
         "step",
     )
 
-    def __init__(self, block_size: int, pool: BlockPool) -> None:
+    def __init__(self, block_size: int, pool: BlockPool, *, publishes: bool) -> None:
+        self._publishes = publishes
         self._size = block_size
         self._pool = pool
         self._phases: list[Members] = [{} for _ in range(block_size)]
@@ -63,7 +65,7 @@ class DecodeBatch:
         self.loras += seq.request.lora is not None
         phase = self._phase(seq)
         self._phases[phase][seq] = None
-        if len(seq.request.keys) > seq.published:
+        if self._publishes and len(seq.request.keys) > seq.published:
             self._keyed[phase][seq] = None
         self._expect(seq)
 
@@ -92,7 +94,8 @@ class DecodeBatch:
         ran = scheduled - self._in_flight
         seq.generated += ran
         seq.computed += ran
-        self._pool.publish(seq, seq.computed // self._size)
+        if self._publishes:
+            self._pool.publish(seq, seq.computed // self._size)
 
     def begin(self) -> list[Sequence]:
         """Starts the next step; the sequences that could not get their block, oldest first."""
@@ -117,6 +120,8 @@ class DecodeBatch:
             self._publish(seq)
 
     def _publish(self, seq: Sequence) -> None:
+        if not self._publishes:
+            return
         covered = seq.computed + self.step - seq.joined
         self._pool.publish(seq, (covered - 1) // self._size)
 

@@ -32,6 +32,26 @@ def affordable_steps(engine: Engine, seconds: float) -> tuple[int, float]:
     return steps, _duration(steps, flat + slope * context, slope * decodes)
 
 
+def can_leap(engine: Engine) -> bool:
+    """Whether the next step is one of a run of pure decode that may be passed over."""
+    if not engine.quiet or not engine.batch.members or engine.batch.steps_before_a_finish() < 1:
+        return False
+    waits_until = engine.transfers.next_time()
+    if waits_until is not None and waits_until <= engine.clock:
+        return False
+    return engine.batch.growth(1) <= engine.pool.free
+
+
+def time_to_change(engine: Engine) -> float:
+    """Seconds to the end of the step in which somebody finishes, or to the end of the blocks."""
+    steps, duration = affordable_steps(engine, FOREVER_S * 2)
+    if steps < 1 or steps < engine.batch.steps_before_a_finish():
+        return duration
+    flat, slope = _coefficients(engine)
+    context, decodes = engine.batch.context, len(engine.batch)
+    return _duration(steps + 1, flat + slope * context, slope * decodes)
+
+
 def _coefficients(engine: Engine) -> tuple[float, float]:
     """Seconds of a step without its context, and seconds for each token of context."""
     profile, count = engine.config.profile, len(engine.batch)

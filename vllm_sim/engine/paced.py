@@ -110,7 +110,8 @@ class PacedEngine(Engine):
             result.sampled += 1
             result.emitted.append(seq)
         if seq.generated >= seq.request.output_tokens:
-            self.pool.publish(seq, seq.computed // self._size)
+            if self.config.enable_prefix_caching:
+                self.pool.publish(seq, seq.computed // self._size)
             self._complete(seq, result)
         else:
             self._expect(seq, self._draw(self.pacing.itl, self.pacing.itl_std) * self._load())
