@@ -4,10 +4,9 @@ import asyncio
 import contextlib
 import hashlib
 from pathlib import Path
-from typing import Any, ClassVar, Final, Self
+from typing import Any, Final
 
 import structlog
-from pydantic import BaseModel, ConfigDict, Field
 from watchfiles import awatch
 
 from epp.datastore import Datastore
@@ -23,20 +22,10 @@ RESOLVE_DEADLINE: Final = 5.0
 
 
 class FileDiscovery:
-    """file-discovery: tells the store which endpoints a YAML or JSON file lists.
+    """Tells the store which endpoints a YAML or JSON file lists.
 
     The file may be replaced by rename, or by a symbolic link on its way (as ConfigMaps are).
     """
-
-    type: ClassVar[str] = "file-discovery"
-
-    class Params(BaseModel):
-        """Parameters as they stand in a configuration."""
-
-        model_config = ConfigDict(extra="forbid", frozen=True)
-
-        path: str = Field(min_length=1)
-        watchFile: bool = False
 
     def __init__(
         self,
@@ -59,11 +48,6 @@ class FileDiscovery:
         self._listed: tuple[Endpoint, ...] = ()
         self._digest = b""
         self._complaint = ""
-
-    @classmethod
-    def from_params(cls, params: Params, store: Datastore) -> Self:
-        """What a configuration that names this plugin asks for."""
-        return cls(params.path, store, watch=params.watchFile)
 
     async def load(self) -> None:
         """Read the file and tell the store. Raises `ConfigError` if that cannot be done."""

@@ -151,13 +151,3 @@ async def test_a_broken_file_at_the_start_is_an_error(path):
 async def test_a_missing_file_at_the_start_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read: No such file"):
         await FileDiscovery(tmp_path / "none.yaml", store_of()).load()
-
-
-async def test_is_made_from_a_configurations_parameters(path):
-    store = store_of()
-    params = FileDiscovery.Params.model_validate({"path": str(path), "watchFile": True})
-    discovery = FileDiscovery.from_params(params, store)
-    await discovery.load()
-
-    assert FileDiscovery.type == "file-discovery"
-    assert ports(store) == [1]
