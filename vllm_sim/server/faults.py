@@ -12,7 +12,7 @@ from typing import Any
 from vllm_sim.server.errors import ApiError, bad_request
 
 METRICS_MODES = ("ok", "stale", "wrong", "broken", "error", "hang", "empty")
-HEALTH_MODES = ("ok", "failing", "hang")
+HEALTH_MODES = ("ok", "failing")
 GO_FAILURES = {
     "rate_limit": 429,
     "invalid_api_key": 401,
