@@ -24,6 +24,7 @@ class Entry:
         "born",
         "breaker",
         "endpoint",
+        "refused",
         "row",
         "sample",
         "scrape_error",
@@ -46,6 +47,8 @@ class Entry:
         self.stale_at = -math.inf
         """From when on its gauges are not believed."""
         self.scrape_error = ""
+        self.refused = False
+        """Its port took no connection when last asked: nothing can be sent there."""
 
     def load(self) -> tuple[float, float]:
         """`(waiting, running)`, corrected by our own dispatches."""

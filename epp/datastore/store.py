@@ -52,6 +52,7 @@ class Datastore:
         self._subscribers: list[Subscriber] = []
         self._removal_hearers: list[Callable[[int], None]] = []
         self._wake_hearers: list[Callable[[Endpoint], None]] = []
+        self._failure_hearers: list[Callable[[Endpoint], None]] = []
         self._rearrange = False
         self._let_back_at = math.inf
 
@@ -140,6 +141,10 @@ class Datastore:
         """Tell `callback` of each endpoint that had nothing of ours in flight and now has."""
         self._wake_hearers.append(callback)
 
+    def on_failure(self, callback: Callable[[Endpoint], None]) -> None:
+        """Tell `callback` of each endpoint that failed a request: a good time to ask how it is."""
+        self._failure_hearers.append(callback)
+
     # -- what they report -------------------------------------------------------------------------
 
     def scraped(
@@ -154,16 +159,29 @@ class Datastore:
             return
         if sample.sleeping != entry.sample.sleeping:
             self._rearrange = True
+        self._note_answer(entry)
         now = self._clock()
         entry.take(sample, started, now, self._settings.arrival_delay)
         entry.stale_at = now + self._patience(interval)
         self._table.write_scrape(entry)
 
-    def scrape_failed(self, key: str, started: float, why: str) -> None:
-        """Remember why a scrape failed; what is known ages until it is not believed."""
+    def scrape_failed(self, key: str, started: float, why: str, *, refused: bool = False) -> None:
+        """Remember why a scrape failed; what is known ages until it is not believed.
+
+        `refused` says that the port requests go to took no connection: nothing more is sent there
+        until it answers again, whatever share of the pool that is.
+        """
         entry = self._entries.get(key)
-        if entry is not None and started >= entry.started:
-            entry.scrape_error = why
+        if entry is None or started < entry.started:
+            return
+        entry.scrape_error = why
+        if refused and not entry.refused:
+            entry.refused = self._rearrange = True
+
+    def _note_answer(self, entry: Entry) -> None:
+        if entry.refused:
+            entry.refused = False
+            self._rearrange = True
 
     def expect(self, key: str, interval: float) -> None:
         """The next scrape of this endpoint comes sooner than promised: doubt it sooner."""
@@ -224,6 +242,7 @@ class Datastore:
         # On probation each request less changes whether one more may go there.
         changed = entry.breaker.on_probation
         if good is True:
+            self._note_answer(entry)
             changed |= entry.breaker.succeeded()
         elif good is False:
             changed |= self._note_failure(entry)
@@ -233,6 +252,8 @@ class Datastore:
         breaker, now = entry.breaker, self._clock()
         was_ejected = breaker.ejected
         changed = breaker.failed(now, may_eject=self._may_eject())
+        for hear in self._failure_hearers:
+            hear(entry.endpoint)
         if breaker.ejected and not was_ejected:
             self._let_back_at = min(self._let_back_at, breaker.until)
             self._log.warning(
@@ -278,7 +299,7 @@ class Datastore:
     def _ranked(self) -> tuple[list[Entry], list[Entry]]:
         entries = list(self._entries.values())
         ready = [entry for entry in entries if entry.endpoint.ready]
-        trusted = [e for e in ready if e.breaker.admits(e.account.requests)]
+        trusted = [e for e in ready if not e.refused and e.breaker.admits(e.account.requests)]
         awake = [entry for entry in trusted if not entry.sample.sleeping]
         shown = awake or trusted or ready
         chosen = {id(entry) for entry in shown}

@@ -65,7 +65,7 @@ class HttpFetch:
             with contextlib.suppress(Unanswered):
                 return await kept.fetch(request)
         self.forget(endpoint)
-        connection = await self._connect(endpoint.metrics_address)
+        connection = await self._connect(endpoint)
         self._kept[endpoint.key] = (endpoint.metrics_address, connection)
         return await connection.fetch(request)
 
@@ -73,15 +73,18 @@ class HttpFetch:
         host, port = split_address(address)
         return host, self._settings.port or port or 80
 
-    async def _connect(self, address: str) -> PageConnection:
-        host, port = self._target(address)
+    async def _connect(self, endpoint: Endpoint) -> PageConnection:
+        host, port = self._target(endpoint.metrics_address)
         loop = asyncio.get_running_loop()
         try:
             _, connection = await loop.create_connection(
                 lambda: PageConnection(self._settings.max_bytes), host, port, ssl=self._tls
             )
         except OSError as error:
-            raise ScrapeError("connect", f"no connection to {host} port {port}: {error}") from error
+            refused = isinstance(error, ConnectionRefusedError)
+            serves_here = (host, port) == (endpoint.host, endpoint.port)
+            reason = "refused" if refused and serves_here else "connect"
+            raise ScrapeError(reason, f"no connection to {host} port {port}: {error}") from error
         return connection
 
     def _request(self, address: str) -> bytes:

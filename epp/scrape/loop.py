@@ -90,6 +90,7 @@ class Scraper:
         self.stats = ScrapeStats()
         store.subscribe(self._changed)
         store.on_wake(self._woken)
+        store.on_failure(self.poke)
 
     async def run(self) -> None:
         """Scrape until cancelled. To be called once."""
@@ -210,6 +211,6 @@ class Scraper:
         self.stats.errors[reason] += 1
         target.failures += 1
         target.interval = back_off(self._settings, target.failures)
-        self._store.scrape_failed(target.key, started, why)
+        self._store.scrape_failed(target.key, started, why, refused=reason == "refused")
         if target.failures == 1:
             self._log.warning("scrape_broken", endpoint=endpoint.address, reason=reason, why=why)

@@ -20,4 +20,5 @@ class ScrapeStats:
     seconds: float = 0.0
     page_bytes: int = 0
     errors: Counter[str] = field(default_factory=Counter)
-    """By reason: `timeout`, `connect`, `status`, `redirect`, `size`, `page`, `fault`."""
+    """By reason: `timeout`, `refused` (no connection where requests go, too),
+    `connect` (none where only metrics are), `status`, `redirect`, `size`, `page`, `fault`."""

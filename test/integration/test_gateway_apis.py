@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import json
 
-import aiohttp
 import pytest
 import pytest_asyncio
 from support.gateway import CHAT, MODEL, Variant, chat_body, standing
@@ -154,11 +153,8 @@ async def test_a_client_that_leaves_in_prefill_frees_everything(house):
     for sim in house.sims:
         await sim.faults(slow=50.0)
     try:
-        body = chat_body("x" * 200_000)
         with pytest.raises(asyncio.TimeoutError):
-            timeout = aiohttp.ClientTimeout(total=0.5)
-            async with house.client.post(house.envoy.url + CHAT, json=body, timeout=timeout) as r:
-                await r.read()
+            await house.chat("x" * 200_000, patience=0.5)
     finally:
         for sim in house.sims:
             await sim.faults(clear=True)

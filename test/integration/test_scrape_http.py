@@ -197,7 +197,7 @@ async def test_a_closed_port_is_an_error():
     async with serving(page) as endpoint:
         pass
 
-    assert await reason(endpoint) == "connect"
+    assert await reason(endpoint) == "refused"
 
 
 async def test_a_far_side_that_speaks_no_http_is_an_error():

@@ -81,8 +81,11 @@ class House:
             return Answer(response.status, headers, await response.read())
 
     async def chat(self, content: str = "hello", **fields: Any) -> Answer:
-        headers = fields.pop("headers", None)
-        return await self.send("POST", CHAT, json=chat_body(content, **fields), headers=headers)
+        """One chat; `headers` and `patience` (seconds) are the client's, the rest is the body's."""
+        options: dict[str, Any] = {"headers": fields.pop("headers", None)}
+        if patience := fields.pop("patience", None):
+            options["timeout"] = aiohttp.ClientTimeout(total=patience)
+        return await self.send("POST", CHAT, json=chat_body(content, **fields), **options)
 
     def sim_of(self, pod: str) -> Simulator:
         return next(sim for sim in self.sims if sim.name == pod)

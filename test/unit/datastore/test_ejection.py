@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.stores import HandClock, Log, pod, pods, store_of
 
+from epp.datastore import Sample
 from epp.datastore.ejection import verdict
 from epp.domain.response import Ending
 
@@ -227,3 +228,31 @@ def test_half_the_pool_is_always_there(taken):
             end(store, number, *ending)
         assert store.totals().ejected <= 2
         assert len(store.view()) >= 3
+
+
+def test_a_refused_connection_hides_an_endpoint_at_once(store, clock):
+    store.scrape_failed(pod(0).key, clock.now, "connection refused", refused=True)
+
+    assert names(store) == ["pod-1", "pod-2", "pod-3"]
+
+
+def test_an_endpoint_that_answers_again_is_back(store, clock):
+    store.scrape_failed(pod(0).key, clock.now, "connection refused", refused=True)
+    store.scraped(pod(0).key, clock.now, Sample())
+
+    assert shown(store, 0)
+
+
+def test_when_every_port_is_shut_all_are_shown(store, clock):
+    for number in range(4):
+        store.scrape_failed(pod(number).key, clock.now, "connection refused", refused=True)
+
+    assert len(names(store)) == 4
+
+
+def test_a_failure_is_told_so_that_somebody_asks(store):
+    told = []
+    store.on_failure(told.append)
+    fail(store, 0, times=1)
+
+    assert [endpoint.name for endpoint in told] == ["pod-0"]
