@@ -26,6 +26,7 @@ from epp.scheduling.measure import Observe, observed
 from epp.scheduling.policy import Policy
 from epp.scheduling.profile import Named, Profile, Weighted
 from epp.scheduling.scheduler import Scheduler
+from epp.scheduling.tolerate import TOLERATED, Tolerant
 
 Built: TypeAlias = Mapping[str, Any]
 """Plugin instances by name."""
@@ -42,6 +43,10 @@ def _nobody(point: str, type_name: str, name: str) -> None:
     return None
 
 
+def _raise(point: str, type_name: str, name: str, error: Exception) -> None:
+    raise error
+
+
 @dataclass(slots=True, frozen=True, kw_only=True)
 class House:
     """What plugins are lent, and who measures them."""
@@ -51,6 +56,8 @@ class House:
     shelf: Callable[[str, str], StateShelf]
     """State that outlives a reload, for a plugin's name and type: `Shelves.shelf`."""
     secret: bytes
+    failed: Callable[[str, str, str, Exception], None] = _raise
+    """Told the point, type and name of a plugin that raised, and what."""
     measure: Callable[[str, str, str], Observe | None] = _nobody
     """For a point, a type and a name: who hears how many seconds each call took; None: nobody."""
     traced: bool = True
@@ -190,7 +197,15 @@ def _profile(profile: PlannedProfile, built: Built, house: House) -> Profile:
 def _measured(planned: Planned, point: str, built: Built, house: House) -> Any:
     observe = house.measure(point, planned.type, planned.name)
     plugin = built[planned.name]
-    return plugin if observe is None else observed(plugin, METHODS[point], observe)
+    if observe is not None:
+        plugin = observed(plugin, METHODS[point], observe)
+    if point not in TOLERATED:
+        return plugin
+
+    def failed(error: Exception) -> None:
+        house.failed(point, planned.type, planned.name, error)
+
+    return Tolerant(plugin, METHODS[point], TOLERATED[point], failed)
 
 
 def _answers(plugin: object, point: str) -> bool:

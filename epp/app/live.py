@@ -1,6 +1,7 @@
 """The configuration in force, and how a changed one takes its place without losing anything."""
 
 import random
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,7 @@ class LiveConfig:
         self._clock = clock
         self._secret = secret
         self._random = random.Random()
+        self._failures_told: set[tuple[str, str, str]] = set()
         self.reloads = 0
         self.now: Loaded = self._load(*self._first_text())
 
@@ -73,6 +75,7 @@ class LiveConfig:
             self._log.error("configuration refused, the old one stays", problems=error.problems)
             return None
         self.reloads += 1
+        self._failures_told.clear()
         self._metrics.reloaded("config", "applied")
         self._log.info("configuration reloaded", source=self.now.source)
         return self.now.setup
@@ -102,6 +105,7 @@ class LiveConfig:
             random=self._random,
             shelf=shelf,
             secret=self._secret,
+            failed=self._plugin_failed,
             measure=self._measure,
         )
         assembly = assemble_text(text, origin, self._catalogue(), house)
@@ -119,6 +123,15 @@ class LiveConfig:
 
     def _measure(self, point: str, type_name: str, name: str) -> Observe | None:
         return self._metrics.plugin(point, type_name, name).observe
+
+    def _plugin_failed(self, point: str, type_name: str, name: str, error: Exception) -> None:
+        """Counted each time, a log line only for the first of a plugin and kind of error."""
+        self._metrics.plugin_failed(point, type_name, name)
+        seen = (point, name, type(error).__name__)
+        if seen not in self._failures_told:
+            self._failures_told.add(seen)
+            where = "".join(traceback.format_tb(error.__traceback__))
+            self._log.error("plugin failed", point=point, plugin=name, error=seen[2], trace=where)
 
     def _setup(self, assembly: Assembly) -> Setup:
         policy, options = assembly.policy, self._options
