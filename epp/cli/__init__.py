@@ -14,6 +14,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "demo": ("epp.cli.demo", "Envoy, picker and simulators on loopback, with traffic."),
     "config": ("epp.cli.config", "Check and explain picker configurations."),
     "envoy-config": ("epp.cli.envoy_config", "Print an Envoy configuration for the picker."),
+    "lab": ("epp_lab.cli", "Replay traffic under routing policies, in virtual time."),
     "explain": ("epp.cli.explain", "Show why a request went where it went."),
 }
 """Command to its module and its line of help, so that `epp --help` imports none of them."""

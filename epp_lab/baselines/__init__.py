@@ -1,0 +1,9 @@
+"""The policies others route by, each faithful to what it names, defects included.
+
+`BASELINES` maps a name to a configuration; plugins that only the lab has are in `PLUGINS`.
+Nothing here serves: it is here to be compared with. Open `table.py` first.
+"""
+
+from epp_lab.baselines.table import BASELINES, PLUGINS, Baseline
+
+__all__ = ["BASELINES", "PLUGINS", "Baseline"]

@@ -1,0 +1,148 @@
+"""Numbers of one run, over the requests after the warm-up."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from epp_lab.outcome import Outcome
+
+QUANTILES: Final = (50, 90, 99)
+
+
+class Quantiles(msgspec.Struct, frozen=True):
+    """Seconds; 0 where nothing was served."""
+
+    p50: float = 0.0
+    p90: float = 0.0
+    p99: float = 0.0
+    mean: float = 0.0
+
+
+class ClassMeasure(msgspec.Struct, frozen=True, kw_only=True):
+    """One class of requests (one priority)."""
+
+    requests: int
+    served: int
+    goodput: float
+    ttft: Quantiles
+    e2e: Quantiles
+
+
+class Measure(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run comes to. Shares are 0..1, rates are requests in a second of virtual time."""
+
+    requests: int
+    served: int
+    shed: int
+    """Refused by the picker or the engine."""
+    offered_rate: float
+    goodput: float
+    """Share of the requests that met the SLO, refused ones counted as missing it."""
+    goodput_rate: float
+    output_rate: float
+    """Output tokens in a second, first arrival to last answer."""
+    ttft: Quantiles
+    tpot: Quantiles
+    e2e: Quantiles
+    hit_rate: float
+    """Share of prompt tokens that engines took from their caches."""
+    imbalance: float
+    """Computed prompt tokens: the busiest replica's over the mean."""
+    jain: float
+    """Jain's index of the tenants' goodputs: 1 if all fare alike."""
+    preemptions: int
+    classes: dict[str, ClassMeasure]
+
+
+def measure(
+    outcomes: Sequence[Outcome],
+    *,
+    ttft_s: float,
+    tpot_s: float,
+    replicas: int,
+    warmup: float = 0.0,
+) -> Measure:
+    """Numbers of the outcomes, in order of arrival; the first share `warmup` is left out."""
+    counted = outcomes[int(len(outcomes) * warmup) :]
+    if not counted:
+        raise ValueError("no request is left to measure")
+    served = [each for each in counted if each.served]
+    good = [each for each in served if each.ttft <= ttft_s and each.tpot <= tpot_s]
+    lasts = counted[-1].arrival - counted[0].arrival or 1.0
+    ended = max((each.arrival + each.e2e for each in served), default=0.0)
+    return Measure(
+        requests=len(counted),
+        served=len(served),
+        shed=len(counted) - len(served),
+        offered_rate=len(counted) / lasts,
+        goodput=len(good) / len(counted),
+        goodput_rate=len(good) / lasts,
+        output_rate=sum(each.output_tokens for each in served)
+        / max(ended - counted[0].arrival, 1e-9),
+        ttft=quantiles(each.ttft for each in served),
+        tpot=quantiles(each.tpot for each in served if each.output_tokens > 1),
+        e2e=quantiles(each.e2e for each in served),
+        hit_rate=share(sum(e.cached_tokens for e in served), sum(e.prompt_tokens for e in served)),
+        imbalance=imbalance(served, replicas),
+        jain=jain(counted, {id(each) for each in good}),
+        preemptions=sum(each.preemptions for each in served),
+        classes=_classes(counted, {id(each) for each in good}),
+    )
+
+
+def quantiles(values: Iterable[float]) -> Quantiles:
+    """Linear between the two nearest values."""
+    found = list(values)
+    if not found:
+        return Quantiles()
+    p50, p90, p99 = np.percentile(found, QUANTILES)
+    return Quantiles(float(p50), float(p90), float(p99), float(np.mean(found)))
+
+
+def imbalance(served: Iterable[Outcome], replicas: int) -> float:
+    """Largest over mean of the prompt tokens each replica computed; 1 if nothing was."""
+    computed: dict[str, int] = defaultdict(int)
+    for each in served:
+        computed[each.replica] += each.prompt_tokens - each.cached_tokens
+    total = sum(computed.values())
+    return max(computed.values()) * replicas / total if total else 1.0
+
+
+def jain(counted: Iterable[Outcome], good: set[int]) -> float:
+    """(sum x)^2 / (n * sum x^2) over the tenants' shares of good answers; 1 if none had any."""
+    asked: dict[str, int] = defaultdict(int)
+    met: dict[str, int] = defaultdict(int)
+    for each in counted:
+        asked[each.tenant] += 1
+        met[each.tenant] += id(each) in good
+    shares = [met[tenant] / asked[tenant] for tenant in asked]
+    squares = sum(x * x for x in shares)
+    return sum(shares) ** 2 / (len(shares) * squares) if squares else 1.0
+
+
+def _classes(counted: Sequence[Outcome], good: set[int]) -> dict[str, ClassMeasure]:
+    by_class: dict[int, list[Outcome]] = defaultdict(list)
+    for each in counted:
+        by_class[each.priority].append(each)
+    return {str(name): _class(by_class[name], good) for name in sorted(by_class, reverse=True)}
+
+
+def _class(members: Sequence[Outcome], good: set[int]) -> ClassMeasure:
+    served = [each for each in members if each.served]
+    return ClassMeasure(
+        requests=len(members),
+        served=len(served),
+        goodput=sum(id(each) in good for each in members) / len(members),
+        ttft=quantiles(each.ttft for each in served),
+        e2e=quantiles(each.e2e for each in served),
+    )
+
+
+def share(part: float, whole: float) -> float:
+    """`part / whole`, 0 of nothing."""
+    return part / whole if whole else 0.0

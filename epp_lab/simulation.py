@@ -1,0 +1,232 @@
+"""One run: jobs arrive, are placed, computed and answered, all in virtual time.
+
+    arrival -> placed at once -> network and frontend -> engine ... first token, last token
+            -> network -> client, and the picker's ledger
+
+Pages are scraped every `scrape_s`; a page is what the engine says at that moment and reaches the
+datastore `scrape_delay_s` later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from epp.datastore import Sample
+from epp.domain.endpoint import Endpoint
+from epp.domain.pool import Ints, PoolView
+from epp.domain.response import Ending, ResponseMode
+from epp.errors import Refused
+from epp.ticket import PlacedTicket
+from epp_lab.agenda import Agenda
+from epp_lab.job import Job, engine_keys, prompt_of
+from epp_lab.outcome import Outcome
+from epp_lab.picker import LabPicker
+from epp_lab.replica import Replica
+from vllm_sim.engine import EngineConfig, Request, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One replica: its engine, how fast it is and when it comes."""
+
+    config: EngineConfig
+    speed: float = 1.0
+    joins_at: float = 0.0
+    slows_at: float = 0.0
+    """From when on `speed` holds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """The world around the picker; times in seconds."""
+
+    members: tuple[Member, ...]
+    scrape_s: float = 0.05
+    scrape_delay_s: float = 0.002
+    network_s: float = 0.0005
+    """One way between the gateway and a replica."""
+    frontend: bool = True
+    """Whether HTTP, tokenizer and chat template cost time before the engine sees a request."""
+    response: ResponseMode = ResponseMode.FULL
+
+
+@dataclass(slots=True, eq=False)
+class Trip:
+    """One job on its way."""
+
+    job: Job
+    number: int
+    keys: list[int]
+    tokens: int
+    ticket: PlacedTicket
+    replica: Replica
+    arrived: float
+    first_at: float = -1.0
+
+
+@dataclass(slots=True)
+class Result:
+    """What a run gives: an outcome for each job, in order of arrival."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    seconds: float = 0.0
+    """Virtual time until the last answer."""
+
+
+class Simulation:
+    """A run of `jobs` under one policy. `run` may be called once."""
+
+    def __init__(self, policy: str, jobs: Iterable[Job], setting: Setting, seed: int = 0) -> None:
+        """`policy` is a baseline's name or a file. Raises UnknownPolicy or ConfigError."""
+        self.agenda = Agenda()
+        self._setting = setting
+        self._picker = LabPicker(policy, self.agenda, seed, setting.response)
+        self._replicas: dict[str, Replica] = {}
+        self._outcomes: dict[int, Outcome] = {}
+        self._numbered = 0
+        self._open = 0
+        for member in setting.members:
+            self.agenda.put(member.joins_at, self._join, member)
+        for job in jobs:
+            self._expect(job.arrival, job)
+        self.agenda.put(0.0, self._scrape)
+
+    def run(self) -> Result:
+        """Until every job is answered or refused."""
+        self.agenda.run(lambda: not self._open)
+        ordered = [self._outcomes[number] for number in sorted(self._outcomes)]
+        ordered.sort(key=lambda outcome: outcome.arrival)
+        return Result(ordered, self.agenda.now)
+
+    # -- the pool ---------------------------------------------------------------------------------
+
+    def _join(self, member: Member) -> None:
+        number = len(self._replicas)
+        endpoint = Endpoint(
+            name=f"replica-{number}",
+            host=f"10.0.{number // 250}.{number % 250 + 1}",
+            port=8000,
+            uid=str(number),
+            ready_since=self.agenda.now if member.joins_at else None,
+        )
+        replica = Replica(endpoint, member.config, self.agenda, self._first, self._last)
+        self._replicas[endpoint.key] = replica
+        self.agenda.put(member.slows_at, lambda _: replica.set_speed(member.speed))
+        everybody = [each.endpoint for each in self._replicas.values()]
+        self._picker.store.set_endpoints("lab", everybody)
+
+    def _scrape(self, _: Any) -> None:
+        """Read every page; none is read after the last job."""
+        now, setting = self.agenda.now, self._setting
+        pages = [(key, now, replica.sample()) for key, replica in self._replicas.items()]
+        self.agenda.put(now + setting.scrape_delay_s, self._scraped, pages)
+        self.agenda.put(now + setting.scrape_s, self._scrape)
+
+    def _scraped(self, pages: list[tuple[str, float, Sample]]) -> None:
+        for key, started, sample in pages:
+            self._picker.store.scraped(key, started, sample, self._setting.scrape_s)
+
+    # -- the way of a job -------------------------------------------------------------------------
+
+    def _expect(self, at: float, job: Job) -> None:
+        self._open += 1
+        self.agenda.put(at, self._arrive, job)
+
+    def _arrive(self, job: Job) -> None:
+        self._numbered += 1
+        number, prompt = self._numbered, prompt_of(job)
+        keys = engine_keys(job, prompt, self._setting.members[0].config.block_size)
+
+        def caches(pool: PoolView) -> Ints:
+            found = [
+                self._replicas[e.key].cached_tokens(keys, prompt.tokens) for e in pool.endpoints
+            ]
+            return np.array(found, dtype=np.int64)
+
+        try:
+            ticket = self._picker.place(job, prompt, caches)
+        except Refused as refusal:
+            self._give_up(job, number, refusal.code)
+            return
+        replica = self._replicas[ticket.endpoint.key]
+        trip = Trip(job, number, keys, prompt.tokens, ticket, replica, self.agenda.now)
+        self.agenda.put(self.agenda.now + self._way_there(trip), self._reach, trip)
+
+    def _way_there(self, trip: Trip) -> float:
+        setting = self._setting
+        if not setting.frontend:
+            return setting.network_s
+        profile = setting.members[0].config.profile
+        return setting.network_s + profile.frontend_delay_s(trip.tokens)
+
+    def _reach(self, trip: Trip) -> None:
+        job = trip.job
+        request = Request(
+            id=str(trip.number),
+            prompt_tokens=trip.tokens,
+            output_tokens=job.output_tokens,
+            keys=trip.keys,
+            lora=job.model if job.adapter else None,
+            tag=trip,
+        )
+        try:
+            trip.replica.receive(request)
+        except ValueError:
+            trip.ticket.ended(Ending.COMPLETE)
+            self._give_up(job, trip.number, "TooLong")
+
+    def _first(self, seq: Sequence) -> None:
+        self.agenda.put(seq.first_token_at + self._setting.network_s, self._first_seen, seq)
+
+    def _first_seen(self, seq: Sequence) -> None:
+        trip: Trip = seq.request.tag
+        trip.first_at = self.agenda.now
+        if self._setting.response is ResponseMode.FULL:
+            trip.ticket.response_chunk(b".", False)
+
+    def _last(self, seq: Sequence) -> None:
+        self.agenda.put(seq.finished_at + self._setting.network_s, self._answered, seq)
+
+    def _answered(self, seq: Sequence) -> None:
+        trip: Trip = seq.request.tag
+        trip.ticket.ended(Ending.COMPLETE)
+        now = self.agenda.now
+        self._close(trip.number, answered(trip, seq, now))
+        if trip.job.then is not None:
+            self._expect(now + trip.job.then.arrival, trip.job.then)
+
+    def _give_up(self, job: Job, number: int, why: str) -> None:
+        """A refused turn ends its session."""
+        outcome = Outcome(
+            arrival=self.agenda.now,
+            tenant=job.tenant,
+            priority=job.priority,
+            prompt_tokens=job.prompt_tokens,
+            output_tokens=job.output_tokens,
+            refused=why,
+        )
+        self._close(number, outcome)
+
+    def _close(self, number: int, outcome: Outcome) -> None:
+        self._outcomes[number] = outcome
+        self._open -= 1
+
+
+def answered(trip: Trip, seq: Sequence, now: float) -> Outcome:
+    """The outcome of a trip whose last token has reached the client `now`."""
+    return Outcome(
+        arrival=trip.arrived,
+        tenant=trip.job.tenant,
+        priority=trip.job.priority,
+        prompt_tokens=trip.tokens,
+        output_tokens=trip.job.output_tokens,
+        replica=trip.replica.endpoint.name,
+        cached_tokens=max(seq.cached_tokens, 0),
+        ttft=trip.first_at - trip.arrived,
+        e2e=now - trip.arrived,
+        preemptions=seq.preemptions,
+    )

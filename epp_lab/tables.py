@@ -1,0 +1,88 @@
+"""What people read: tables on a terminal, and the same in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from epp_lab.baselines import Baseline
+from epp_lab.measure import Measure
+from epp_lab.run import Run
+from epp_lab.workload import Workload
+
+COLUMNS: Final[Mapping[str, Callable[[Measure], str]]] = {
+    "goodput": lambda m: f"{m.goodput:.1%}",
+    "TTFT p50": lambda m: f"{m.ttft.p50:.2f}",
+    "p90": lambda m: f"{m.ttft.p90:.2f}",
+    "p99": lambda m: f"{m.ttft.p99:.2f}",
+    "TPOT p50": lambda m: f"{m.tpot.p50 * 1e3:.1f}",
+    "TPOT p90": lambda m: f"{m.tpot.p90 * 1e3:.1f}",
+    "E2E p50": lambda m: f"{m.e2e.p50:.2f}",
+    "E2E p90": lambda m: f"{m.e2e.p90:.2f}",
+    "hit": lambda m: f"{m.hit_rate:.1%}",
+    "imbalance": lambda m: f"{m.imbalance:.2f}",
+    "out tok/s": lambda m: f"{m.output_rate:.0f}",
+    "shed": lambda m: str(m.shed),
+    "preempted": lambda m: str(m.preemptions),
+    "Jain": lambda m: f"{m.jain:.3f}",
+}
+"""What is shown of a run. TTFT and E2E in seconds, TPOT in milliseconds."""
+
+
+def show_runs(runs: Sequence[Run], console: Console | None = None) -> None:
+    """Runs side by side."""
+    console = console or Console()
+    table = Table("policy", "load", "seed", *COLUMNS)
+    for run in runs:
+        cells = [cell(run.measure) for cell in COLUMNS.values()]
+        table.add_row(run.policy, f"{run.load:.2f}", str(run.seed), *cells)
+    console.print(table)
+
+
+def show_run(run: Run, console: Console | None = None) -> None:
+    """One run, one number a line; then its classes if there are several."""
+    console = console or Console()
+    measure = run.measure
+    console.print(
+        f"{run.workload} under {run.policy}: {measure.requests} requests measured on "
+        f"{run.replicas} replicas, {run.virtual_s:.0f} s of virtual time in {run.wall_s:.1f} s"
+    )
+    table = Table("", "", show_header=False)
+    for name, cell in COLUMNS.items():
+        table.add_row(name, cell(measure))
+    console.print(table)
+    if len(measure.classes) > 1:
+        _show_classes(measure, console)
+
+
+def _show_classes(measure: Measure, console: Console) -> None:
+    table = Table("priority", "requests", "served", "goodput", "TTFT p50", "p90", "p99", "E2E p90")
+    for name, each in measure.classes.items():
+        times = (each.ttft.p50, each.ttft.p90, each.ttft.p99, each.e2e.p90)
+        table.add_row(
+            name,
+            str(each.requests),
+            str(each.served),
+            f"{each.goodput:.1%}",
+            *(f"{seconds:.2f}" for seconds in times),
+        )
+    console.print(table)
+
+
+def show_policies(policies: Mapping[str, Baseline], console: Console | None = None) -> None:
+    """Baselines by name."""
+    table = Table("policy", "what it is")
+    for name, baseline in policies.items():
+        table.add_row(name, baseline.about)
+    (console or Console()).print(table)
+
+
+def show_workloads(workloads: Iterable[Workload], console: Console | None = None) -> None:
+    """Workloads by name."""
+    table = Table("workload", "what it is", "replicas", "requests", "knee (req/s a replica)")
+    for each in workloads:
+        table.add_row(each.name, each.about, str(each.replicas), str(each.count), f"{each.knee:g}")
+    (console or Console()).print(table)

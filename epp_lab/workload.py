@@ -1,0 +1,152 @@
+"""A workload: what is asked, of which pool, and what is good enough. Files are in `workloads/`.
+
+A workload is fixed: its numbers do not depend on who is measured. Its knee is the rate at which
+the `precise` baseline stops meeting the SLO for nine requests in ten (`epp lab knee`), and loads
+are multiples of it.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from epp.domain.response import ResponseMode
+from epp_lab.generate import ConversationReplay, SharedPrefix
+from epp_lab.job import Job
+from epp_lab.simulation import Member, Setting
+from epp_lab.trace import BadTrace, at_rate, find_trace, from_zero, read_trace, spread_bins
+from vllm_sim.engine import EngineConfig, profile_named
+
+WORKLOADS: Final = Path(__file__).parent / "workloads"
+
+
+class Block(BaseModel):
+    """A mapping of a workload file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Trace(Block):
+    """Recorded requests, as many as asked for, from a place in the file that the seed chooses."""
+
+    kind: Literal["trace"] = "trace"
+    file: str
+    bin_s: float = Field(0.0, ge=0.0)
+    """Timestamps were cut to bins of this many seconds; Mooncake's are 3."""
+
+    def jobs(self, requests: int, rate: float, rng: random.Random) -> list[Job]:
+        """A window of the trace at `rate`."""
+        whole = read_trace(find_trace(self.file))
+        first = rng.randrange(max(len(whole) - requests, 0) + 1)
+        window = spread_bins(whole[first : first + requests], rng, self.bin_s)
+        return at_rate(from_zero(window), rate)
+
+
+class Slo(Block):
+    """What a good answer is, in seconds."""
+
+    ttft_s: float = Field(gt=0.0)
+    tpot_s: float = Field(gt=0.0)
+
+
+class ReplicaModel(Block):
+    """The engine behind every endpoint. Blocks are larger than vLLM's 16 for speed."""
+
+    profile: str
+    kv_tokens: int = Field(0, ge=0)
+    """0: the profile's."""
+    block_tokens: int = Field(64, ge=1)
+    max_loras: int = Field(0, ge=0)
+
+    def config(self) -> EngineConfig:
+        """The engine's settings. Raises ValueError for a profile that does not exist."""
+        profile = profile_named(self.profile)
+        blocks = self.kv_tokens // self.block_tokens + 1 if self.kv_tokens else 0
+        return EngineConfig(
+            profile, block_size=self.block_tokens, num_gpu_blocks=blocks, max_loras=self.max_loras
+        )
+
+
+class Odd(Block):
+    """A replica that differs from the others."""
+
+    replica: int = Field(ge=0)
+    speed: float = Field(1.0, gt=0.0)
+    slows_at_share: float = Field(0.0, ge=0.0, lt=1.0)
+    """Share of the run after which `speed` holds."""
+    joins_at_share: float = Field(0.0, ge=0.0, lt=1.0)
+    """Share of the run after which it joins."""
+
+
+class Workload(Block):
+    """One file of `workloads/`."""
+
+    name: str
+    about: str
+    requests: Annotated[Trace | SharedPrefix | ConversationReplay, Field(discriminator="kind")]
+    count: int = Field(ge=1)
+    replicas: int = Field(ge=1)
+    replica: ReplicaModel
+    knee: float = Field(gt=0.0)
+    """Requests in a second for each replica."""
+    loads: tuple[float, ...] = (0.7, 0.9, 1.1)
+    slo: Slo
+    warmup_share: float = Field(0.2, ge=0.0, lt=1.0)
+    """The first requests fill caches and are not measured."""
+    scrape_s: float = Field(0.05, gt=0.0)
+    response: ResponseMode = ResponseMode.FULL
+    odd: tuple[Odd, ...] = ()
+
+    def rate(self, load: float) -> float:
+        """Requests in a second for the whole pool."""
+        return load * self.knee * self.replicas
+
+    def jobs(self, load: float, seed: int) -> list[Job]:
+        """The requests of one run; the same for every policy."""
+        rng = random.Random(f"{self.name} {seed}")
+        return self.requests.jobs(self.count, self.rate(load), rng)
+
+    def setting(self, load: float) -> Setting:
+        """The pool and its world."""
+        lasts = self.count / self.rate(load)
+        members = [Member(self.replica.config()) for _ in range(self.replicas)]
+        for odd in self.odd:
+            members[odd.replica] = replace(
+                members[odd.replica],
+                speed=odd.speed,
+                slows_at=odd.slows_at_share * lasts,
+                joins_at=odd.joins_at_share * lasts,
+            )
+        return Setting(members=tuple(members), scrape_s=self.scrape_s, response=self.response)
+
+
+def load_workload(name: str) -> Workload:
+    """A workload file, or one that comes with the lab. Raises BadTrace with what is wrong."""
+    path = Path(name)
+    if not path.is_file():
+        path = WORKLOADS / f"{name}.yaml"
+    if not path.is_file():
+        raise BadTrace(f"no workload {name!r}; there are: {', '.join(workload_names())}")
+    return parse_workload(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+
+
+def parse_workload(data: Any, origin: str) -> Workload:
+    """A workload from plain data. Raises BadTrace with the path of each fault."""
+    try:
+        return Workload.model_validate(data)
+    except ValidationError as fault:
+        places = [
+            f"{origin}: {'.'.join(map(str, error['loc']))}: {error['msg']}"
+            for error in fault.errors()
+        ]
+        raise BadTrace("\n".join(places)) from fault
+
+
+def workload_names() -> list[str]:
+    """What `workloads/` holds, in the order of the tables."""
+    return sorted(path.stem for path in WORKLOADS.glob("*.yaml"))
