@@ -111,7 +111,8 @@ class Picker:
         shown = Shown(endpoint=options.response_headers, scores=options.emit_endpoint_scores)
         desk = Desk(self._store, reports, clock, shown)
         shed = LagShedder(lambda: self._lag.sustained, options.max_loop_lag)
-        self._flow = Flow(self._live.now.setup, Rules(NoObjectives(), NoRewrites()), desk, shed)
+        rules = Rules(NoObjectives(), NoRewrites(), not options.disable_endpoint_subset_filter)
+        self._flow = Flow(self._live.now.setup, rules, desk, shed)
         self._serving = Serving(options, self._flow, self._readiness, self._budget, log)
         self._pages = Pages(
             options.pool_name or "file",
