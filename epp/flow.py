@@ -16,7 +16,7 @@ import msgspec
 from epp.admission import Gate
 from epp.domain.path import Intake, Ticket
 from epp.domain.pool import PoolView
-from epp.domain.request import Request, SubsetHint
+from epp.domain.request import Request
 from epp.errors import NoEndpoints, Refused
 from epp.points import FactProducer
 from epp.request.reader import RequestReader, check_model
@@ -138,8 +138,8 @@ class Flow:
         """Everything that is done against one view of the pool; nothing in here waits."""
         began = self._clock()
         request, policy = visit.request, visit.setup.policy
-        subset = request.subset if self._rules.obey_subset else None
-        pool = screen(policy, request, subset, self._store.view())
+        view = self._store.view()
+        pool = screen(policy, request, view, obey_subset=self._rules.obey_subset)
         pool = look_up(policy, request, pool)
         for admitter in policy.admitters:
             admitter.admit(request, pool)
@@ -183,13 +183,13 @@ async def _gather_rest(
 
 
 def screen(
-    policy: Policy, request: Request, subset: SubsetHint | None, pool: PoolView
+    policy: Policy, request: Request, pool: PoolView, *, obey_subset: bool = True
 ) -> PoolView:
     """The endpoints this request may use at all. Raises `NoEndpoints` when none is left."""
     if not len(pool):
         raise NoEndpoints("no endpoint of the pool is ready")
-    if subset is not None:
-        pool = pool.take(in_subset(subset, pool))
+    if obey_subset and request.subset is not None:
+        pool = pool.take(in_subset(request.subset, pool))
         if not len(pool):
             raise NoEndpoints("no endpoint of the gateway's subset is ready in this pool")
     for screener in policy.screeners:
