@@ -36,8 +36,8 @@ GAUGES = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")
 COUNTERS = ("prompt_tokens", "prefix_cache_hits", "prefix_cache_queries", "generation_tokens")
 
 
-def vllm_page(requests: int) -> bytes:
-    """A page as vLLM serves it: some 40 KB, 500 lines, with so many running requests."""
+def vllm_page(requests: int, blocks: int = 27_000) -> bytes:
+    """A page as vLLM serves it: some 40 KB, 500 lines, with so many running requests and blocks."""
     registry = CollectorRegistry()
     names = ["model_name", "engine"]
     labels = ("meta-llama/Llama-3.1-8B", "0")
@@ -49,7 +49,7 @@ def vllm_page(requests: int) -> bytes:
         sleep.labels(*labels, state).set(state == "awake")
     config = ["engine", "block_size", "num_gpu_blocks", "cache_dtype", "enable_prefix_caching"]
     info = Gauge("vllm:cache_config_info", "A.", config, registry=registry)
-    info.labels("0", "16", "27000", "auto", "True").set(1)
+    info.labels("0", "16", str(blocks), "auto", "True").set(1)
     for name in COUNTERS:
         Counter(f"vllm:{name}", "A counter.", names, registry=registry).labels(*labels).inc()
     edges = [0.001 * 2**step for step in range(22)]
