@@ -92,6 +92,10 @@ class ApproxPrefixCacheProducer:
             for chain in found.chains:
                 self.index.insert(int(pool.slots[row]), chain, capacity)
 
+    def held_blocks(self, slot: int) -> int:
+        """Blocks the endpoint in `slot` is believed to hold; for the debug page."""
+        return self.index.held(slot)
+
     def block_tokens(self, pool: PoolView) -> int:
         """Tokens in one block of the index for this pool."""
         engine = self._params.block_size_tokens
