@@ -17,6 +17,7 @@ from epp.admission import Gate
 from epp.domain.path import Intake, Ticket
 from epp.domain.pool import PoolView
 from epp.domain.request import Request
+from epp.domain.response import Ending
 from epp.errors import NoEndpoints, Refused
 from epp.points import FactProducer
 from epp.request.reader import RequestReader, check_model
@@ -145,8 +146,13 @@ class Flow:
             admitter.admit(request, pool)
         decision = policy.scheduler.schedule(request, pool)
         ticket = PlacedTicket(self._desk, policy, visit.intake, request, decision)
-        ticket.hold(pool)
-        self._desk.reports.placed(request, decision, self._clock() - began)
+        try:
+            ticket.hold(pool)
+            self._desk.reports.placed(request, decision, self._clock() - began)
+        except BaseException:
+            # Nobody else knows of this ticket yet: what it holds is given back here.
+            ticket.ended(Ending.FAULT)
+            raise
         return ticket
 
 

@@ -119,12 +119,8 @@ class PlacedTicket:
             request_id=self._request.id,
             drain=self._intake.mode is not ResponseMode.FULL or not self._request.stream,
         )
-        try:
-            for observer in self._policy.pick_observers:
-                self._merge(observer.picked(self._request, pool, self._decision))
-        except BaseException:
-            self.ended(Ending.FAULT)
-            raise
+        for observer in self._policy.pick_observers:
+            self._merge(observer.picked(self._request, pool, self._decision))
 
     @property
     def request(self) -> Request:

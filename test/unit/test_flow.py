@@ -1,0 +1,234 @@
+"""The request path without a wire: what is held is given back, whatever goes wrong."""
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from support.stores import HandClock, pod, pods, store_of
+
+from epp.admission import SheddingGate
+from epp.assemble import House, assemble_text
+from epp.datastore.shelf import Shelves
+from epp.domain.path import Intake
+from epp.domain.request import Head, SubsetHint
+from epp.domain.response import Ending, ResponseHead, ResponseMode
+from epp.errors import NoEndpoints, Overloaded, Refused, Saturated
+from epp.flow import Flow, Rules, Setup
+from epp.plugins.catalog import CATALOGUE
+from epp.request.reader import RequestReader
+from epp.ticket import Desk, Shown
+
+BODY = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}]}'
+HEADERS = {":method": "POST", ":path": "/v1/chat/completions"}
+
+
+@dataclass
+class Told:
+    """Reports that remember, and fail when asked to."""
+
+    fails: bool = False
+    heard: list[Any] = field(default_factory=list)
+
+    def placed(self, request, decision, seconds):
+        self.heard.append("placed")
+        if self.fails:
+            raise ZeroDivisionError
+
+    def refused(self, request, refusal, seconds):
+        self.heard.append(refusal.code)
+
+    def response_started(self, request, decision, status, seconds):
+        self.heard.append(status)
+
+    def first_chunk(self, request, decision, seconds):
+        self.heard.append("first chunk")
+
+    def ended(self, request, decision, outcome):
+        self.heard.append(outcome.ending)
+
+
+@dataclass
+class Table:
+    """Objectives and rewrites."""
+
+    known: dict[str, Any] = field(default_factory=dict)
+
+    def priority(self, objective):
+        return self.known.get(objective, 0)
+
+    def target(self, model):
+        return self.known.get(model)
+
+
+@dataclass
+class Door:
+    """A gate that lets through when told to, or says no."""
+
+    wait: asyncio.Future | None = None
+    no: Refused | None = None
+
+    def admit(self, request, pool):
+        if self.no:
+            raise self.no
+        return self.wait
+
+    def check(self):
+        if self.no:
+            raise self.no
+
+
+OPEN = Door()
+
+
+def flow_of(*, endpoints=None, told=None, gate=OPEN, shed=OPEN, known=None, shown=None):
+    clock = HandClock()
+    store = store_of(*(pods(3) if endpoints is None else endpoints), clock=clock)
+    house = House(clock=clock, random=random.Random(1), shelf=Shelves().shelf, secret=b"k" * 16)
+    policy = assemble_text(None, "", CATALOGUE, house).policy
+    setup = Setup(RequestReader(policy.parsers), gate or SheddingGate(policy.saturation), policy)
+    rules = Rules(Table(known or {}), Table(known or {}))
+    return Flow(setup, rules, Desk(store, told or Told(), clock, shown or Shown()), shed), store
+
+
+def intake(body=BODY, headers=None, subset=None, mode=ResponseMode.FULL):
+    return Intake(Head({**HEADERS, **(headers or {})}), body, subset, mode)
+
+
+def held(store):
+    return store.totals().inflight_requests
+
+
+def test_a_placed_request_is_held_until_it_ends():
+    flow, store = flow_of()
+    ticket = flow.decide(intake())
+    during = held(store)
+    ticket.ended(Ending.COMPLETE)
+
+    assert (during, held(store)) == (1, 0)
+
+
+def test_a_second_end_changes_nothing():
+    told = Told()
+    flow, store = flow_of(told=told)
+    ticket = flow.decide(intake())
+    ticket.ended(Ending.COMPLETE)
+    ticket.ended(Ending.CLIENT_GONE)
+
+    assert (told.heard, held(store)) == (["placed", Ending.COMPLETE], 0)
+
+
+def test_a_fault_while_placing_gives_everything_back():
+    flow, store = flow_of(told=Told(fails=True))
+
+    with pytest.raises(ZeroDivisionError):
+        flow.decide(intake())
+    assert held(store) == 0
+
+
+def test_a_status_of_5xx_counts_as_the_endpoints_failure():
+    told = Told()
+    flow, _ = flow_of(told=told)
+    ticket = flow.decide(intake())
+    ticket.response_started(ResponseHead(503, {}))
+    ticket.ended(Ending.COMPLETE)
+
+    assert told.heard[-1] is Ending.UPSTREAM_ERROR
+
+
+def test_the_load_moves_to_the_endpoint_that_answered():
+    flow, store = flow_of()
+    ticket = flow.decide(intake())
+    other = next(e for e in store.endpoints if e.address != ticket.destination)
+    ticket.response_started(ResponseHead(200, {}, served=other.address))
+    inflight = {row["address"]: row["inflight"]["requests"] for row in store.describe()}
+    ticket.ended(Ending.COMPLETE)
+
+    assert inflight[other.address] == 1
+    assert sum(inflight.values()) == 1
+
+
+def test_who_answered_is_shown_only_by_choice():
+    flow, _ = flow_of()
+    chosen, _ = flow_of(shown=Shown(endpoint=True))
+    head = ResponseHead(200, {})
+    plain, shown = flow.decide(intake()), chosen.decide(intake())
+
+    assert plain.response_started(head).set == {}
+    assert shown.response_started(head).set["x-epp-endpoint"] == shown.destination
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        pytest.param({"endpoints": []}, NoEndpoints, id="empty-pool"),
+        pytest.param({"gate": Door(no=Saturated("full"))}, Saturated, id="gate-says-no"),
+        pytest.param({"shed": Door(no=Overloaded("late"))}, Overloaded, id="loop-is-late"),
+    ],
+)
+def test_a_refusal_is_raised_told_and_holds_nothing(options, error):
+    told = Told()
+    flow, store = flow_of(told=told, **options)
+
+    with pytest.raises(error):
+        flow.decide(intake())
+    assert told.heard == [error.code]
+    assert held(store) == 0
+
+
+def test_a_subset_without_members_of_the_pool_is_no_endpoint():
+    flow, _ = flow_of()
+
+    with pytest.raises(NoEndpoints):
+        flow.decide(intake(subset=SubsetHint((("10.9.9.9", 8000),))))
+
+
+def test_a_rewrite_rule_changes_the_body_and_nothing_else():
+    flow, _ = flow_of(known={"m": "m-v2"})
+    ticket = flow.decide(intake())
+
+    assert ticket.body == BODY.replace(b'"m"', b'"m-v2"')
+
+
+def test_an_objective_gives_its_priority():
+    flow, _ = flow_of(known={"batch": -1})
+    ticket = flow.decide(intake(headers={"x-llm-d-inference-objective": "batch"}))
+
+    assert ticket.request.priority == -1
+
+
+async def test_a_request_that_waits_is_placed_when_its_turn_comes():
+    turn = asyncio.get_running_loop().create_future()
+    flow, store = flow_of(gate=Door(wait=turn))
+    waiting = asyncio.ensure_future(flow.decide(intake()))
+    await asyncio.sleep(0)
+    queued = len(flow.waiting)
+    turn.set_result(None)
+    ticket = await waiting
+    ticket.ended(Ending.COMPLETE)
+
+    assert (queued, len(flow.waiting), held(store)) == (1, 0, 0)
+
+
+async def test_a_client_that_leaves_the_queue_leaves_nothing():
+    turn = asyncio.get_running_loop().create_future()
+    flow, store = flow_of(gate=Door(wait=turn))
+    waiting = asyncio.ensure_future(flow.decide(intake()))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+    assert (len(flow.waiting), held(store)) == (0, 0)
+
+
+def test_two_requests_with_one_client_id_never_meet():
+    flow, store = flow_of(endpoints=[pod(0)])
+    headers = {"x-request-id": "the same"}
+    first, second = (flow.decide(intake(headers=headers)) for _ in range(2))
+    first.ended(Ending.COMPLETE)
+    left = held(store)
+    second.ended(Ending.COMPLETE)
+
+    assert (left, held(store)) == (1, 0)
