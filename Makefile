@@ -42,7 +42,12 @@ test-unit: install ## pure tests, in seconds
 
 .PHONY: test-integration
 test-integration: install ## real gRPC, real Envoy, simulators, one machine
-	$(PYTEST) test/integration -n $(PYTEST_WORKERS) -q
+	$(PYTEST) test/integration -n $(PYTEST_WORKERS) --dist loadscope -q
+
+.PHONY: conformance
+conformance: install ## h2spec, h2load, nghttp, grpc-go, grpcio and a fuzz run; Envoy 1.36 to 1.39
+	$(BIN)/python test/conformance/run.py --frames 200000
+	$(BIN)/python test/conformance/envoys.py test/integration/test_gateway_apis.py -n $(PYTEST_WORKERS) --dist loadscope
 
 .PHONY: lint
 lint: install ## style, import contracts, duplicated names, generated files
