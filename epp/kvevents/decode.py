@@ -116,10 +116,11 @@ def _event(raw: msgspec.Raw) -> Event:
     # By way of Raw, so that one event's fault stays its own: 0.4 us an event more.
     view = memoryview(raw)
     try:
-        return (_MAP if view[0] in _MAP_STARTS else _ROW).decode(view)
+        event: Event = (_MAP if view[0] in _MAP_STARTS else _ROW).decode(view)
     except msgspec.DecodeError:
         tag = _tag(view)
         return Unread(tag, loses=tag in _LOSING)
+    return event
 
 
 def _tag(view: memoryview) -> str:

@@ -7,7 +7,7 @@ Only full blocks have a key, as in the engines: a partial block is never found i
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from xxhash import xxh3_64_intdigest
@@ -34,15 +34,27 @@ def block_keys(
     outside 0..2**32-1.
     """
     packed = _packed(prompt)
-    size = block_tokens * BYTES_PER_TOKEN
     limit = len(packed) if max_tokens is None else min(len(packed), max_tokens * BYTES_PER_TOKEN)
+    return chained(packed, block_tokens * BYTES_PER_TOKEN, seed, limit)
+
+
+def chained(packed: bytes, size: int, seed: int, limit: int | None = None) -> list[int]:
+    """Keys of the full blocks of `size` bytes within the first `limit` bytes, after key `seed`."""
+    end = len(packed) if limit is None else limit
     keys: list[int] = []
     add, key = keys.append, seed
     # Slicing and one call a block: 0.15 us a block of 16 tokens, 1.0 ms for 100,000 tokens.
-    for start in range(0, limit - size + 1, size):
+    for start in range(0, end - size + 1, size):
         key = xxh3_64_intdigest(packed[start : start + size], key)
         add(key)
     return keys
+
+
+def folded(key: int, extras: Iterable[str]) -> int:
+    """The key of a block that holds more than its tokens, such as images, by their hashes."""
+    for extra in extras:
+        key = xxh3_64_intdigest(extra.encode(), key)
+    return key
 
 
 def _packed(prompt: Prompt) -> bytes:

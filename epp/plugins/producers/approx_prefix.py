@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from epp.config.params import PluginParams
-from epp.datastore.prefix import DEFAULT_MAX_BLOCKS, PrefixIndex
+from epp.datastore.prefix import DEFAULT_MAX_BLOCKS, PrefixIndex, among
 from epp.domain.decision import Decision
 from epp.domain.pool import Column, Ints, PoolView
 from epp.domain.request import Key, Request
@@ -134,17 +134,6 @@ class ApproxPrefixCacheProducer:
         if blocks is not None and size is not None and blocks[row] > 0 and size[row] > 0:
             return int(blocks[row]) * int(size[row])
         return self._params.lru_capacity_per_server * self._params.block_size_tokens
-
-
-def among(holders: int, slots: Ints) -> Column:
-    """Which of `slots` have their bit set in `holders`; bool, shape `(n,)`."""
-    if not len(slots):
-        return np.zeros(0, dtype=np.bool_)
-    # 3 us for 1,000 slots; shifting the integer once for each takes 90 us.
-    width = int(slots.max()) // 8 + 1
-    low = holders & ((1 << 8 * width) - 1)
-    bits = np.unpackbits(np.frombuffer(low.to_bytes(width, "little"), np.uint8), bitorder="little")
-    return bits[slots].view(np.bool_)
 
 
 def picked_rows(decision: Decision, pool: PoolView) -> list[int]:
