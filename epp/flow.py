@@ -5,10 +5,11 @@ only: nothing before admission needs a match, nothing after it waits. A request 
 makes no task. What follows the placing is on the ticket (`ticket.py`).
 """
 
-import uuid
 from asyncio import timeout
 from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass
+from itertools import count
+from secrets import token_hex
 from typing import Protocol
 
 import msgspec
@@ -82,6 +83,8 @@ class Flow:
         self._store = desk.store
         self._clock = desk.clock
         self._shed = shed
+        # A number behind 80 random bits of the process's own: 0.3 us, a UUID each time 2.6 us.
+        self._new_id = map(f"{token_hex(10)}{{:012x}}".format, count()).__next__
         self.waiting: dict[str, Request] = {}
         """Requests that wait for facts or for admission, by our id; for the debug page."""
 
@@ -92,16 +95,17 @@ class Flow:
         request: Request | None = None
         try:
             self._shed.check()
-            request = setup.reader.read(intake, uuid.uuid4().hex, arrived)
+            request = setup.reader.read(intake, self._new_id(), arrived)
             request = self._rewrite(request)
             check_model(request)
             request = self._rank(request)
             visit = Visit(setup, request, intake)
             if waiting := gather(setup.policy, request):
                 return self._decide_later(visit, waiting)
-            if waiting := setup.gate.admit(request, self._store.view()):
+            view = self._store.view()
+            if waiting := setup.gate.admit(request, view):
                 return self._decide_later(visit, waiting, admitted=True)
-            return self._place(visit)
+            return self._place(visit, view)
         except Refused as refusal:
             self._desk.reports.refused(request, refusal, self._clock() - arrived)
             raise
@@ -115,7 +119,7 @@ class Flow:
             await waiting
             if not admitted and (turn := visit.setup.gate.admit(visit.request, self._store.view())):
                 await turn
-            return self._place(visit)
+            return self._place(visit, self._store.view())
         except Refused as refusal:
             waited = self._clock() - visit.request.arrived
             self._desk.reports.refused(visit.request, refusal, waited)
@@ -135,11 +139,10 @@ class Flow:
         priority = self._rules.objectives.priority(request.objective) if request.objective else 0
         return msgspec.structs.replace(request, priority=priority) if priority else request
 
-    def _place(self, visit: "Visit") -> Ticket:
+    def _place(self, visit: "Visit", view: PoolView) -> Ticket:
         """Everything that is done against one view of the pool; nothing in here waits."""
         began = self._clock()
         request, policy = visit.request, visit.setup.policy
-        view = self._store.view()
         pool = screen(policy, request, view, obey_subset=self._rules.obey_subset)
         pool = look_up(policy, request, pool)
         for admitter in policy.admitters:
