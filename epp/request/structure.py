@@ -15,6 +15,8 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 _NOT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _FEW: Final = 64
 """Up to so many brackets a plain loop is faster than a call to numpy."""
+_SHORT: Final = 4096
+"""Up to so many bytes two counts are cheaper than the calls to numpy, whatever is in them."""
 _LONGEST_RUN: Final = 16
 _STEP: Final = np.zeros(256, np.int8)
 _STEP[list(b"[{")] = 1
@@ -50,8 +52,8 @@ def walk(text: bytes) -> tuple[int, int]:
 def deeper_than(text: bytes, limit: int) -> bool:
     """Whether objects and arrays in `text` stand more than `limit` deep inside one another.
 
-    A body with few opening brackets cannot be deep: one vectorised count answers for most prose
-    (5 us for 12 KB, 25 us for 220 KB); only what has more is told apart from its strings.
+    A body with few opening brackets cannot be deep: counting them answers for most prose (1 us for
+    500 bytes, 5 us for 12 KB, 25 us for 220 KB); only what has more is told apart from its strings.
     """
     if len(text) <= 2 * limit or _openers(text) <= limit:
         return False
@@ -61,6 +63,8 @@ def deeper_than(text: bytes, limit: int) -> bool:
 
 def _openers(text: bytes) -> int:
     """How many `[` and `{` there are, inside strings too: bit 5 alone tells the two apart."""
+    if len(text) <= _SHORT:
+        return text.count(b"[") + text.count(b"{")
     return int(np.count_nonzero((np.frombuffer(text, np.uint8) | 0x20) == ord("{")))
 
 
