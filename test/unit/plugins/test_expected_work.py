@@ -226,3 +226,36 @@ def test_scores_are_above_zero_and_the_best_has_one(tokens, rows):
 
     assert scores.max() == 1.0
     assert scores.min() > 0.0
+
+
+@given(
+    st.integers(0, 5000),
+    st.integers(1, 300),
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "waiting": st.sampled_from([0.0, 0.0, 1.0, 7.5]),
+                "running": st.floats(0, 1e3),
+                "inflight_requests": st.integers(0, 9),
+                "inflight_tokens": st.sampled_from([0, 0, 17, 5000]),
+                "fresh": st.sampled_from([True, True, False]),
+                "prefix_tokens": st.sampled_from([0, 64, 640, 4096]),
+                "kv_usage": st.floats(0, 1),
+                "kv_blocks": st.sampled_from([0.0, 100.0, 27_000.0]),
+                "block_size": st.sampled_from([0.0, 16.0]),
+                "warmth": st.sampled_from([0.0, 0.5, 1.0]),
+            }
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+)
+def test_a_pool_of_a_few_is_rated_as_a_pool_of_many(tokens, limit, rows):
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    columns["prefix_total"] = [640] * len(rows)
+    asked = prompt(tokens, max_output_tokens=limit)
+    few = scorer().score(asked, pool(**columns))
+    # An odd number of copies leaves the median where it is, and makes the pool too large for rows.
+    many = scorer().score(asked, pool(**{name: column * 33 for name, column in columns.items()}))
+
+    assert many.tolist() == pytest.approx(few.tolist() * 33)
