@@ -16,6 +16,8 @@ from epp.domain.request import Prompt
 
 BYTES_PER_TOKEN: Final = 4
 """Both the width of a packed token id and the estimate of a token's text."""
+LEAST_BLOCK: Final = 16
+"""Tokens. Engines with smaller blocks (SGLang's pages of one token) are followed in multiples."""
 
 
 def chain_seed(model: str, cache_salt: str = "", adapter: str = "") -> int:
@@ -23,6 +25,20 @@ def chain_seed(model: str, cache_salt: str = "", adapter: str = "") -> int:
     parts = [part.encode() for part in (model, adapter, cache_salt)]
     lengths = b":".join(b"%d" % len(part) for part in parts)
     return xxh3_64_intdigest(b"\0".join([lengths, *parts]))
+
+
+def cache_seed(cache_salt: str = "", adapter: str = "") -> int:
+    """The start of a chain that follows an engine's own cache.
+
+    The base model is not named: clients and engines call it by different names, and an endpoint
+    serves only one.
+    """
+    return chain_seed("", cache_salt, adapter)
+
+
+def own_block(engine: int) -> int:
+    """Tokens in a block of ours for an engine's: the same, or its least multiple from 16 on."""
+    return engine if engine >= LEAST_BLOCK else engine * -(-LEAST_BLOCK // engine)
 
 
 def block_keys(

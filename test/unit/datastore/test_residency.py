@@ -157,7 +157,7 @@ def test_an_endpoint_that_has_gone_leaves_nothing_to_its_slot():
     assert (found.any[0], found.expected[0], index.live) == (0, 0, frozenset())
 
 
-# -- expectations -----------------------------------------------------------------------------------
+# -- expectations ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_expectations_are_kept_for_every_64_tokens():
     assert index.match(keys, 16, SLOTS, 0.0).expected[0] == 8
 
 
-# -- room -------------------------------------------------------------------------------------------
+# -- room ------------------------------------------------------------------------------------------
 
 
 def test_all_endpoints_together_stay_under_the_bound():
@@ -220,7 +220,7 @@ def test_what_was_forgotten_goes_before_what_is_known():
     assert index.dropped == 0
 
 
-# -- against a slow model ---------------------------------------------------------------------------
+# -- against a slow model --------------------------------------------------------------------------
 
 
 class SlowModel:
