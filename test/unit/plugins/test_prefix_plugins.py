@@ -217,3 +217,13 @@ def test_a_prompt_shorter_than_a_block_matches_nowhere():
     scorer = PrefixCacheScorer(PrefixCacheScorer.Params())
 
     assert scorer.score(asked, view.having(it.columns(asked, view))).tolist() == [0, 0]
+
+
+def test_endpoints_match_alike_however_many_there_are():
+    it, view = producer(), pool(60)
+    for row, length in ((0, 96), (2, 48), (7, 160), (40, 96)):
+        sent(it, view, row, range(length))
+    few = view.take(view.slots < 8)
+
+    assert cached(it, few, range(100)) == [96, 0, 48, 0, 0, 0, 0, 96]
+    assert cached(it, view, range(100))[:8] == cached(it, few, range(100))
