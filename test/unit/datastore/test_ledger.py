@@ -223,3 +223,17 @@ def test_moved_load_is_not_added_to_a_scrape_that_has_seen_it(store, clock):
     reservation.served_by(pod(1).address)
 
     assert store.view().running.tolist() == [0, 5]
+
+
+@pytest.mark.parametrize("others", [0, 30], ids=["a-few-drain", "many-drain"])
+def test_endpoints_drain_alike_however_many_do(clock, others):
+    members = [pod(number) for number in range(2 + others)]
+    store = store_of(*members, clock=clock, prefill_prior=100.0)
+    for member in members:
+        scrape(store, member, clock.now)
+    for number, member in enumerate(members):
+        store.reserve(member, tokens=50, request_id="a", drain=True)
+        store.reserve(member, tokens=7 + number, request_id="b", drain=True)
+    clock.tick(0.525)
+
+    assert (row(store, 0), row(store, 1)) == ((2, 5, 1), (2, 6, 1))
