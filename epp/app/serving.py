@@ -5,7 +5,7 @@ import datetime as dt
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
@@ -29,6 +29,9 @@ from epp.wire.tls import (
     self_signed,
     tls_settings,
 )
+
+LEAVING_SECONDS: Final = 1.0
+"""How long before a drain's end responses are left, each right after a piece of it."""
 
 
 class WireServer(Protocol):
@@ -85,8 +88,10 @@ class Serving:
 
     async def drain(self, seconds: float) -> None:
         """Finish open streams for up to `seconds`, health last: probes see the drain."""
-        deadline = asyncio.get_running_loop().time() + seconds
-        await self.ext_proc.drain(deadline)
+        loop = asyncio.get_running_loop()
+        leaving = loop.call_later(max(seconds - LEAVING_SECONDS, 0.0), self.process.wind_down)
+        await self.ext_proc.drain(loop.time() + seconds)
+        leaving.cancel()
         await self.health.close()
 
     async def close(self) -> None:

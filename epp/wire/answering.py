@@ -27,7 +27,7 @@ class Phase(enum.Enum):
 class Answering:
     """Passes one response. Without a ticket (nothing was placed on the stream) it only passes."""
 
-    __slots__ = ("_body_ended", "_mode", "_status", "phase", "ticket")
+    __slots__ = ("_body_ended", "_mode", "_status", "leaving", "phase", "ticket")
 
     def __init__(self, modes: Modes) -> None:
         self._mode = modes.response
@@ -35,6 +35,13 @@ class Answering:
         self.ticket: Ticket | None = None
         self._status = 0
         self._body_ended = False
+        self.leaving = False
+        """The next piece of the body is the last that is looked at."""
+
+    @property
+    def is_duplex(self) -> bool:
+        """The body leaves through us alone: what we do not send back is lost."""
+        return self._mode == DUPLEX
 
     @property
     def ending(self) -> Ending:
@@ -62,18 +69,28 @@ class Answering:
         return [messages.response_headers(changes or NO_CHANGES)]
 
     def body(self, message: ProcessingRequest) -> list[bytes]:
-        """A piece of the body. Duplex may answer later or in other pieces, the rest one for one."""
+        """A piece of the body. Duplex answers in pieces of its own, the rest one for one."""
         part = message.response_body
         if self.phase is not Phase.BODY or self._body_ended:
             return self._outside(part.body)
         self._body_ended = part.end_of_stream or self._mode == BUFFERED
         if part.end_of_stream:
             self.phase = Phase.DONE
+        passed = self._through(part.body, self._body_ended or self.leaving)
         if self._mode == DUPLEX:
-            return messages.response_body_pieces(
-                self._through(part.body, part.end_of_stream), part.end_of_stream
-            )
-        return [self._one_for_one(part.body)]
+            return messages.response_body_pieces(passed, part.end_of_stream)
+        if passed == part.body:
+            return [messages.RESPONSE_BODY_PASS]
+        if self._mode == BUFFERED:
+            return [messages.response_body_whole(passed)]
+        return [messages.response_body_instead(passed)]
+
+    def give_back(self) -> list[bytes]:
+        """What the ticket holds back, when nobody will be asked for it any more (duplex alone)."""
+        if self._mode != DUPLEX or self.phase is not Phase.BODY or self._body_ended:
+            return []
+        held = self._through(b"", True)
+        return messages.response_body_pieces(held, False) if held else []
 
     def trailers(self, message: ProcessingRequest) -> list[bytes]:
         """The response ends by trailers; what the ticket held back leaves before them."""
@@ -88,14 +105,6 @@ class Answering:
 
     def _through(self, data: bytes, end: bool) -> bytes:
         return data if self.ticket is None else self.ticket.response_chunk(data, end)
-
-    def _one_for_one(self, data: bytes) -> bytes:
-        """A buffered body comes whole and may be changed; of a streamed one nothing may be held
-        back, so it is looked at and passed."""
-        changed = self._through(data, self._body_ended)
-        if self._mode == BUFFERED and changed != data:
-            return messages.response_body_whole(changed)
-        return messages.RESPONSE_BODY_PASS
 
     def _outside(self, data: bytes) -> list[bytes]:
         """An empty end of stream may come again; anything else is out of order."""

@@ -47,6 +47,7 @@ class Asking:
     """Collects one request and answers it. `new_id` makes an `x-request-id` where there is none."""
 
     __slots__ = (
+        "_answered",
         "_body",
         "_budget",
         "_ended_by",
@@ -74,6 +75,7 @@ class Asking:
         self._body: bytes | bytearray = b""
         self._ended_by = ""
         self._trailers = False
+        self._answered = False
 
     def headers(self, message: ProcessingRequest) -> list[bytes | Decide]:
         """The first message. Raises TooLarge, ProtocolFault."""
@@ -109,11 +111,12 @@ class Asking:
         if self.phase is Phase.BODY:
             self._note_metadata(message)
             return [self._decide("trailers")]
-        return [messages.REQUEST_TRAILERS_PASS] if self.phase is Phase.SETTLED else []
+        return [messages.REQUEST_TRAILERS_PASS] if self._answered else []
 
     def placed(self, ticket: Ticket) -> list[bytes]:
         """The replies that send the request on its way."""
         replies = self._answer(ticket, ticket.body)
+        self._answered = True
         self.settle()
         return replies
 

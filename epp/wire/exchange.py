@@ -145,13 +145,27 @@ class Exchange:
         withdrawn = [WITHDRAW] if self.deciding else []
         return [*withdrawn, *self._end(ending or self._natural_ending())]
 
+    def wind_down(self) -> bool:
+        """Leave the response where nothing is lost; True if that is at the next pause.
+
+        In duplex a stream that ends loses the piece that is on its way to us, so it should end in a
+        pause between two. Elsewhere Envoy keeps what it has not heard of, and the next piece is the
+        last one looked at.
+        """
+        passing = self._answering
+        if passing is None or passing.phase is not answering.Phase.BODY:
+            return False
+        passing.leaving = not passing.is_duplex
+        return passing.is_duplex
+
     def stop(self) -> Sequence[Effect]:
         """The picker ends now: responses go on without it, requests are turned away."""
         if self.over:
             return ()
         asked = self._asking
         if asked is None or asked.phase is asking.Phase.SETTLED:
-            return [*self._end(Ending.DRAINED), FINISH]
+            held = self._answering.give_back() if self._answering is not None else []
+            return [*held, *self._end(Ending.DRAINED), FINISH]
         withdrawn = [WITHDRAW] if self.deciding else []
         return [*withdrawn, *self.refused(Overloaded("the picker is shutting down"))]
 
@@ -177,6 +191,8 @@ class Exchange:
                 effects += passing.trailers(message)
         if passing.phase is answering.Phase.DONE:
             effects += self._end_ticket(passing.ending)
+        elif passing.leaving and kind == "response_body":
+            effects += [*self._end(Ending.DRAINED), FINISH]
         return effects
 
     def _overtaken(self) -> list[Effect]:

@@ -168,6 +168,17 @@ def response_body_whole(body: bytes) -> bytes:
     return reply.SerializeToString()
 
 
+def response_body_instead(piece: bytes) -> bytes:
+    """The reply to one piece of a streamed response body that puts `piece` in its place."""
+    reply = ProcessingResponse()
+    mutation = reply.response_body.response.body_mutation
+    if piece:
+        mutation.body = piece
+    else:
+        mutation.clear_body = True
+    return reply.SerializeToString()
+
+
 # Most requests bring an x-request-id and nothing to remove, so that their replies differ by the
 # endpoint alone: remembered, a reply costs 0.4 us instead of 5 to 7 (test/bench/bench_exchange.py).
 @functools.lru_cache(maxsize=4096)

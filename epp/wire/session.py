@@ -19,6 +19,11 @@ from epp.wire.exchange import Decide, Effect, Ended, Exchange, ExchangeLimits, F
 from epp.wire.gen.external_processor_pb2 import ProcessingRequest
 from epp.wire.modes import UnservedMode
 
+PAUSE_SECONDS: Final = 0.003
+"""No piece for so long is a pause: far longer than a piece is on its way from the gateway, shorter
+than a token takes."""
+SECOND_LOOK_SECONDS: Final = 0.001
+
 PROCESS: Final = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 
 
@@ -57,24 +62,35 @@ class Process:
         self.told = told
         self.new_id = new_id
         self.log: Log = log or structlog.get_logger("epp.wire")
-        self.open_streams = 0
+        self.sessions: set[Session] = set()
+        self.leaving = False
+
+    @property
+    def open_streams(self) -> int:
+        return len(self.sessions)
 
     def open(self, call: Call) -> "Session":
         """Begin one stream."""
-        self.open_streams += 1
-        return Session(self, call, Exchange(self.limits, self.budget, self.new_id))
+        session = Session(self, call, Exchange(self.limits, self.budget, self.new_id))
+        self.sessions.add(session)
+        return session
+
+    def wind_down(self) -> None:
+        """A drain is about to end: leave each response where nothing of it is lost."""
+        self.leaving = True
 
 
 class Session:
     """One stream of one call: the `Handler` that drives an `Exchange`."""
 
-    __slots__ = ("_call", "_exchange", "_house", "_waiting")
+    __slots__ = ("_call", "_exchange", "_house", "_pause", "_waiting")
 
     def __init__(self, house: Process, call: Call, exchange: Exchange) -> None:
         self._house = house
         self._call = call
         self._exchange = exchange
         self._waiting: asyncio.Future[Ticket] | None = None
+        self._pause: asyncio.TimerHandle | None = None
 
     # -- Handler --------------------------------------------------------------------------------
 
@@ -82,6 +98,8 @@ class Session:
         """One message of the gateway's. Nothing is raised: what goes wrong ends this stream."""
         try:
             self._perform(self._exchange.receive(ProcessingRequest.FromString(data)))
+            if self._house.leaving:
+                self.wind_down()
         except Refused as refused:
             self._refuse(refused)
             self._tell(refused)
@@ -98,12 +116,25 @@ class Session:
 
     def cancelled(self, reason: Cancellation) -> None:
         """The stream is gone: whatever was asked or placed is given back."""
-        self._house.open_streams -= 1
+        self._house.sessions.discard(self)
         ending = Ending.DRAINED if reason is Cancellation.STOPPED else None
         self._perform(self._exchange.lost(ending))
 
     def resumed(self) -> None:
         """Replies are few and the gateway's windows bound them: nothing waits for this."""
+
+    def wind_down(self) -> None:
+        """A drain is about to come to its end: leave the response, if there is one, in a pause."""
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+        if self._exchange.wind_down():
+            self._pause = asyncio.get_running_loop().call_later(PAUSE_SECONDS, self._look_once_more)
+
+    def _look_once_more(self) -> None:
+        """Timers of a loop that was kept waiting run before its sockets are read: a piece may lie
+        there. It is read before the second timer."""
+        self._pause = asyncio.get_running_loop().call_later(SECOND_LOOK_SECONDS, self.stopping)
 
     def stopping(self) -> None:
         """A drain has come to its end."""
@@ -164,7 +195,7 @@ class Session:
     # -- ways out ---------------------------------------------------------------------------------
 
     def _end(self, status: Status, message: str = "") -> None:
-        self._house.open_streams -= 1
+        self._house.sessions.discard(self)
         self._call.end(status, message)
 
     def _refuse(self, refused: Refused) -> None:

@@ -112,21 +112,28 @@ async def test_what_a_dead_picker_does(variant):
         post = (await house.chat("new", headers=forged)).status
         get = (await house.send("GET", "/v1/models", headers=forged)).status
 
+        assert (post, get) == new_requests(variant)
         whole = sum(count == 300 for count in events)
-        assert (whole, post, get) == expected(variant)
+        assert whole == 100 or not streams_survive(variant)
 
 
-def expected(variant):
-    """Streams that arrive whole, status of a new POST, of a new GET with a forged destination.
+def streams_survive(variant):
+    """Whether answers that stream arrive whole without a picker.
+
+    Elsewhere some Envoys cut them and some do not, by version and mode; nothing is promised there.
+    """
+    return variant.request == "buffered" and variant.lb == "override-host"
+
+
+def new_requests(variant):
+    """Status of a new POST, and of a new GET with a forged destination.
 
     Override host fails open, original destination fails closed. In duplex a body that was on its
     way to a picker cannot be called back, so a POST fails there in any case.
     """
     fails_open = variant.lb == "override-host"
-    buffered = variant.request == "buffered"
-    whole = fails_open if buffered else variant.response == "forget"
-    post = 200 if fails_open and buffered else 503
-    return (100 if whole else 0, post, 200 if fails_open else 503)
+    post = fails_open and variant.request == "buffered"
+    return (200 if post else 503, 200 if fails_open else 503)
 
 
 async def stream_from_one_that_dies(house):

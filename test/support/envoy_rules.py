@@ -50,7 +50,7 @@ class Direction:
         if self.mode != DUPLEX:
             assert self.bodies_owed, "spurious body reply"
             assert kind != "streamed_response", "a streamed body reply outside duplex mode"
-            if kind is not None:
+            if kind is not None and self.mode == BUFFERED:
                 assert self._length_told(common) == len(common.body_mutation.body)
             self.bodies_owed -= 1
             return

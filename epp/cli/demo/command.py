@@ -131,6 +131,6 @@ Envoy, the picker and {len(addresses.simulators)} simulators are running. Ctrl-C
   curl -i {addresses.gateway}/v1/chat/completions -H 'content-type: application/json' -d '{chat}'
   curl -i {addresses.gateway}/v1/models
   curl -s {addresses.debug}/debug/endpoints
-  curl -s {addresses.debug}/debug/decisions?last=1
+  curl -s '{addresses.debug}/debug/decisions?last=1'
   curl -s {addresses.metrics}/metrics | grep llm_d_epp_
 """

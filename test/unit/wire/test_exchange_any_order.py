@@ -103,7 +103,7 @@ class Driven:
                 assert (
                     len(effect) < 64 * 1024
                     or self.announced[0] == BUFFERED
-                    or (self.announced[1] == BUFFERED)
+                    or self.announced[1] in (BUFFERED, STREAMED)
                 )
                 self.envoy.answered(read(effect))
             elif isinstance(effect, Decide):

@@ -159,15 +159,55 @@ def test_a_buffered_body_before_trailers_is_whole():
     assert placed.endings == [Ending.COMPLETE]
 
 
-def test_a_streamed_body_is_answered_one_for_one_and_only_looked_at():
+def test_a_streamed_body_that_passes_unchanged_is_not_sent_back():
     placed = Placed("STREAMED")
-    placed.ticket.through = lambda data, end: b""
 
     replies = placed.hears(response_headers(), response_body(b"a"), response_body(b"b", end=True))
 
     assert len(replies) == 3
     assert not any(reply.response_body.HasField("response") for reply in replies[1:])
     assert placed.ticket.heard[1:] == [(b"a", False), (b"b", True)]
+
+
+def test_a_streamed_body_may_be_changed_piece_by_piece():
+    placed = Placed("STREAMED")
+    placed.ticket.through = lambda data, end: b"all of it" if end else b""
+
+    replies = placed.hears(response_headers(), response_body(b"a"), response_body(b"b", end=True))
+    first, last = (reply.response_body.response.body_mutation for reply in replies[1:])
+
+    assert (first.clear_body, last.body) == (True, b"all of it")
+
+
+def test_a_streamed_response_is_left_right_after_a_piece():
+    placed = Placed("STREAMED")
+    placed.hears(response_headers(), response_body(b"a"))
+    placed.machine.wind_down()
+
+    effects = placed.machine.receive(response_body(b"b"))
+
+    assert placed.ticket.heard[-1] == (b"b", True)
+    assert effects[-1] == FINISH
+    assert placed.machine.over
+
+
+def test_a_duplex_response_is_left_in_a_pause():
+    placed = Placed()
+    before = placed.machine.wind_down()
+    placed.hears(response_headers(), response_body(b"a"))
+
+    assert (before, placed.machine.wind_down()) == (False, True)
+
+
+def test_a_stop_between_two_pieces_gives_back_what_is_held():
+    placed = Placed()
+    placed.ticket.through = lambda data, end: b"held" if end else b""
+    placed.hears(response_headers(), response_body(b"a"))
+
+    effects = placed.machine.stop()
+
+    assert pieces([read(effects[0])]) == [(b"held", False)]
+    assert effects[-1] == FINISH
 
 
 def test_a_response_on_a_stream_that_placed_nothing_passes():
