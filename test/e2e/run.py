@@ -14,10 +14,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "test")]
 
-from support.control_plane_binary import CannotBuild, programs  # noqa: E402
+from support.control_plane_binary import CannotBuild, definitions_of_gateways, programs  # noqa: E402
 
 TOOLS = {
     "ip": "iproute2",
@@ -46,7 +47,12 @@ def main(arguments: list[str]) -> int:
     manifest = Path(os.environ.setdefault("MANIFEST_PATH", default_manifest()))
     if not manifest.is_file():
         return refuse(f"MANIFEST_PATH={manifest}: no such file; name a model server manifest")
-    pytest = [sys.executable, "-m", "pytest", str(ROOT / "test" / "e2e"), *arguments]
+    loops = [
+        "asyncio_default_fixture_loop_scope=session",
+        "asyncio_default_test_loop_scope=session",
+    ]
+    options = [word for each in loops for word in ("-o", each)]
+    pytest = [sys.executable, "-m", "pytest", *options, *(arguments or [str(HERE)])]
     if os.environ.get("E2E_USE_KIND", "false") == "true":
         os.environ["EPP_E2E_PROVIDER"] = "kind"
         return subprocess.call(pytest, cwd=ROOT)
@@ -65,6 +71,7 @@ def local(command: list[str]) -> int:
         return refuse(f"install {', '.join(missing)}: pods here are namespaces of this machine")
     try:
         programs()
+        definitions_of_gateways()
     except CannotBuild as error:
         return refuse(str(error))
     with tempfile.TemporaryDirectory(prefix="epp-e2e-") as state:

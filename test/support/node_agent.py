@@ -20,9 +20,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+from support.cluster_api import Api, ApiError, Object
 from support.cluster_dns import serve_names
 from support.control_plane import API_IP, API_PORT, DNS_IP, NODE_IP, ControlPlane
-from support.kube_api import Api, ApiError, Object
 from support.kubelet_door import PORT, Door
 from support.pod_runner import PodRunner
 

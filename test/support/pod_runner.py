@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import aiohttp
-from support.kube_api import STRATEGIC, Api, ApiError
+from support.cluster_api import STRATEGIC, Api, ApiError
 from support.pod_probes import port_of, probe, watch_probe
 from support.pod_sandbox import (
     DEFAULT_PATH,
@@ -28,6 +28,7 @@ from support.pod_sandbox import (
     start_container,
 )
 from support.pod_spec import (
+    BIN,
     NotHere,
     Object,
     Sources,
@@ -281,7 +282,7 @@ class PodRunner:
         # The object may be older than the address: the downward API reads both.
         shown = {**self.pod, "status": {**self.pod["status"], **self._addresses()}}
         return {
-            "PATH": DEFAULT_PATH,
+            "PATH": f"{BIN}:{DEFAULT_PATH}",
             "HOSTNAME": self.name,
             "PYTHONDONTWRITEBYTECODE": "1",
             "KUBERNETES_SERVICE_HOST": host,
