@@ -9,6 +9,7 @@ engine names a block matters only to find its parent and to remove it.
 """
 
 from collections.abc import Sequence
+from math import inf
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -190,7 +191,8 @@ class Residency:
         anywhere = fast = self._counted(self.fast.walk(keys, self._current), lanes)
         if self.slow.count:
             anywhere = self._counted(self._walk_both(keys), lanes)
-        return Match(fast, anywhere, self._expected(keys, size, slots, now))
+        expected = self.guess(keys, size, slots, now - self.expect_seconds)
+        return Match(fast, anywhere, expected)
 
     def _lanes_of(self, slots: Ints) -> Ints:
         if len(slots) and int(slots.max()) >= len(self._lane_by_slot):
@@ -219,17 +221,19 @@ class Residency:
             counts[among(holders, lanes)] = blocks
         return counts
 
-    def _expected(self, keys: Sequence[int], size: int, slots: Ints, now: float) -> Ints:
-        """Where events arrive only what was picked lately counts: the rest they have told."""
+    def guess(self, keys: Sequence[int], size: int, slots: Ints, since: float = -inf) -> Ints:
+        """Leading blocks of `keys` by our own picks, int, shape `(n,)`.
+
+        Where events arrive only what was picked from `since` on counts: the rest they have told.
+        """
         step = every(size)
         thinned = keys[step - 1 :: step]
         counts = np.zeros(len(slots), dtype=np.int64)
-        since = now - self.expect_seconds
         for run in self.picks.match(thinned):
             rows = np.flatnonzero(among(run.holders, slots))
             for row in rows.tolist():
                 blocks, slot = run.blocks, int(slots[row])
-                if slot in self._live:
+                if slot in self._live and since > -inf:
                     blocks = self.picks.used_since(slot, thinned[:blocks], since)
                 counts[row] = blocks * step
         return counts

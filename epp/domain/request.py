@@ -130,6 +130,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Higher goes first; below 0 may be shed under load."""
     subset: SubsetHint | None = None
     body_size: int = 0
+    body: bytes = b""
+    """As it came, for those who must show it to an engine; never to be logged."""
     arrived: float = 0.0
     facts: Facts = msgspec.field(default_factory=Facts)
 

@@ -30,6 +30,10 @@ from epp.plugins.pickers.weighted_random import WeightedRandomPicker
 from epp.plugins.producers.approx_prefix import ApproxPrefixCacheProducer
 from epp.plugins.producers.inflight_load import InflightLoadProducer
 from epp.plugins.producers.p2p_source import P2pSourceProducer
+from epp.plugins.producers.precise_prefix import (
+    PrecisePrefixCacheProducer,
+    PrecisePrefixCacheScorer,
+)
 from epp.plugins.producers.session_id import SessionIdProducer
 from epp.plugins.producers.tokens import TokenProducer
 from epp.plugins.profiles.by_header import HeaderProfileHandler
@@ -69,6 +73,7 @@ PLUGINS: Final[tuple[type[Any], ...]] = (
     TokenProducer,
     SessionIdProducer,
     ApproxPrefixCacheProducer,
+    PrecisePrefixCacheProducer,
     InflightLoadProducer,
     P2pSourceProducer,
     PrefixBasedPdDecider,
@@ -99,6 +104,7 @@ PLUGINS: Final[tuple[type[Any], ...]] = (
     TokenLoadScorer,
     LoraAffinityScorer,
     PrefixCacheScorer,
+    PrecisePrefixCacheScorer,
     NoHitLruScorer,
     SessionAffinityScorer,
     HeaderLabelAffinityScorer,
@@ -123,7 +129,6 @@ DEFAULT_PRODUCERS: Final = {
 }
 
 NO_OTHER_CLUSTERS: Final = "endpoints of other clusters are not scheduled to"
-NO_EVENTS: Final = "caches are not followed by the engines' events"
 NO_PREDICTION: Final = "latencies are not predicted"
 PER_CLUSTER: Final = "run a picker in each cluster"
 ONE_COST: Final = "use expected-work-scorer, which counts the work before an answer"
@@ -137,9 +142,11 @@ REFUSALS: Final = (
     Refusal("multicluster-metrics-data-source", NO_OTHER_CLUSTERS, PER_CLUSTER),
     Refusal("multicluster-metrics-extractor", NO_OTHER_CLUSTERS, PER_CLUSTER),
     Refusal("multicluster-file-discovery", NO_OTHER_CLUSTERS, "use file-discovery in each cluster"),
-    Refusal("precise-prefix-cache-scorer", NO_EVENTS, "use prefix-cache-scorer"),
-    Refusal("precise-prefix-cache-producer", NO_EVENTS, "use approx-prefix-cache-producer"),
-    Refusal("endpoint-notification-source", NO_EVENTS, "remove it"),
+    Refusal(
+        "endpoint-notification-source",
+        "endpoints are followed without it",
+        "remove it",
+    ),
     Refusal("latency-scorer", NO_PREDICTION, ONE_COST),
     Refusal("predicted-latency-scorer", NO_PREDICTION, ONE_COST),
     Refusal("predicted-latency-producer", NO_PREDICTION, "remove it"),

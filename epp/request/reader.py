@@ -71,6 +71,7 @@ class RequestReader:
             fairness_id=control.fairness_id(headers, self._limits),
             subset=intake.subset,
             body_size=len(intake.body),
+            body=intake.body,
             arrived=now,
         )
 
