@@ -5,18 +5,19 @@ only: nothing before admission needs a match, nothing after it waits. A request 
 makes no task. What follows the placing is on the ticket (`ticket.py`).
 """
 
-from asyncio import timeout
+from asyncio import ensure_future, timeout
 from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from secrets import token_hex
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
 
 from epp.admission import Gate
+from epp.domain.decision import Decision
 from epp.domain.path import Intake, Ticket
-from epp.domain.pool import PoolView
+from epp.domain.pool import Mask, PoolView
 from epp.domain.request import Request
 from epp.domain.response import Ending
 from epp.errors import NoEndpoints, Refused
@@ -28,6 +29,9 @@ from epp.ticket import Desk, PlacedTicket
 
 FACT_BUDGET_SECONDS = 0.4
 """What all producers of facts together may take before a request goes on without the rest."""
+
+Turn: TypeAlias = Awaitable[None] | None
+"""What a request waits for at the gate; None if it need not."""
 
 
 class Objectives(Protocol):
@@ -101,31 +105,49 @@ class Flow:
             request = self._rank(request)
             visit = Visit(setup, request, intake)
             if waiting := gather(setup.policy, request):
-                return self._decide_later(visit, waiting)
+                return self._later(visit, facts=waiting)
             view = self._store.view()
-            if waiting := setup.gate.admit(request, view):
-                return self._decide_later(visit, waiting, admitted=True)
-            return self._place(visit, view)
+            turn = setup.gate.admit(request, view)
+            if turn is None:
+                if ticket := self._place(visit, view):
+                    return ticket
+                turn = setup.gate.admit(request, view)
+            return self._later(visit, turn=turn)
         except Refused as refusal:
             self._desk.reports.refused(request, refusal, self._clock() - arrived)
             raise
 
+    def _later(
+        self, visit: "Visit", *, facts: Awaitable[None] | None = None, turn: Turn = None
+    ) -> Awaitable[Ticket]:
+        """Go on where the request has to wait."""
+        task = ensure_future(self._decide_later(visit, facts, turn))
+        # A task that is cancelled before its first step never comes to its `finally`.
+        task.add_done_callback(lambda _: visit.setup.gate.left(visit.request))
+        return task
+
     async def _decide_later(
-        self, visit: "Visit", waiting: Awaitable[None], *, admitted: bool = False
+        self, visit: "Visit", facts: Awaitable[None] | None, turn: Turn
     ) -> Ticket:
-        """The same steps from where the request had to wait."""
-        self.waiting[visit.request.id] = visit.request
+        """The same steps after a wait for facts or for a turn; no room after all: a turn again."""
+        request, gate = visit.request, visit.setup.gate
+        self.waiting[request.id] = request
         try:
-            await waiting
-            if not admitted and (turn := visit.setup.gate.admit(visit.request, self._store.view())):
-                await turn
-            return self._place(visit, self._store.view())
+            if facts is not None:
+                await facts
+                turn = gate.admit(request, self._store.view())
+            while True:
+                if turn is not None:
+                    await turn
+                if ticket := self._place(visit, self._store.view()):
+                    return ticket
+                turn = gate.admit(request, self._store.view())
         except Refused as refusal:
-            waited = self._clock() - visit.request.arrived
-            self._desk.reports.refused(visit.request, refusal, waited)
+            self._desk.reports.refused(request, refusal, self._clock() - request.arrived)
             raise
         finally:
-            del self.waiting[visit.request.id]
+            del self.waiting[request.id]
+            gate.left(request)
 
     def _rewrite(self, request: Request) -> Request:
         """A rule for the incoming model beats the client's rewrite header."""
@@ -139,18 +161,23 @@ class Flow:
         priority = self._rules.objectives.priority(request.objective) if request.objective else 0
         return msgspec.structs.replace(request, priority=priority) if priority else request
 
-    def _place(self, visit: "Visit", view: PoolView) -> Ticket:
-        """Everything that is done against one view of the pool; nothing in here waits."""
+    def _place(self, visit: "Visit", view: PoolView) -> Ticket | None:
+        """Everything that is done against one view of the pool; nothing in here waits.
+
+        None where endpoints would do, but none of them has room now.
+        """
         began = self._clock()
-        request, policy = visit.request, visit.setup.policy
+        request, policy, gate = visit.request, visit.setup.policy, visit.setup.gate
         pool = screen(policy, request, view, obey_subset=self._rules.obey_subset)
         pool = look_up(policy, request, pool)
         for admitter in policy.admitters:
             admitter.admit(request, pool)
-        decision = policy.scheduler.schedule(request, pool)
+        decision = choose(policy, request, pool, gate.room(request, pool))
+        if decision is None:
+            return None
         ticket = PlacedTicket(self._desk, policy, visit.intake, request, decision)
         try:
-            ticket.hold(pool)
+            gate.placed(request, ticket.hold(pool))
             self._desk.reports.placed(request, decision, self._clock() - began)
         except BaseException:
             # Nobody else knows of this ticket yet: what it holds is given back here.
@@ -213,3 +240,17 @@ def look_up(policy: Policy, request: Request, pool: PoolView) -> PoolView:
     for producer in policy.pool_producers:
         pool = pool.having(producer.columns(request, pool))
     return pool
+
+
+def choose(policy: Policy, request: Request, pool: PoolView, room: Mask | None) -> Decision | None:
+    """Where the request goes, of the endpoints with `room`; None if only others would do.
+
+    Raises `NoEndpoints` when none would.
+    """
+    if room is None:
+        return policy.scheduler.schedule(request, pool)
+    try:
+        return policy.scheduler.schedule(request, pool.take(room))
+    except NoEndpoints:
+        policy.scheduler.schedule(request, pool)
+        return None

@@ -16,7 +16,7 @@ Plugins are synchronous and never wait, but for `FactProducer.gather`. A scorer,
 """
 
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
@@ -26,6 +26,7 @@ from epp.domain.headers import HeaderChanges
 from epp.domain.pool import Column, Ints, Mask, PoolView, Scores
 from epp.domain.request import Head, ParsedBody, Request
 from epp.domain.response import Ending, ResponseHead, Usage
+from epp.domain.waiting import Contender, Waiting
 
 S = TypeVar("S")
 
@@ -93,9 +94,62 @@ class FactProducer(Protocol):
 
 @runtime_checkable
 class SaturationDetector(Protocol):
-    """Says how full the pool is: 0 idle, 1 and above saturated."""
+    """Says how full the pool is: 0 idle, 1 and above saturated.
+
+    With a method `fullness(pool)` as well, which says so of each endpoint (float, shape `(n,)`),
+    requests wait for endpoints, not for the pool.
+    """
 
     def saturation(self, pool: PoolView) -> float: ...
+
+
+@runtime_checkable
+class OrderingPolicy(Protocol):
+    """Who of one flow goes first. `lane` and `key` are asked once, `rank` and `share` each time."""
+
+    def lane(self, waiting: Waiting) -> Hashable:
+        """Requests of one lane never overtake each other but by `key`."""
+        ...
+
+    def key(self, waiting: Waiting) -> float:
+        """The place inside the lane: smallest first, of equal ones who came first."""
+        ...
+
+    def rank(self, waiting: Waiting, now: float) -> float:
+        """Compares the heads of lanes, and of flows: smallest first."""
+        ...
+
+    def share(self, waiting: Waiting, now: float) -> float:
+        """How much of an endpoint this request may fill, above 0 and up to 1."""
+        ...
+
+
+@runtime_checkable
+class FairnessPolicy(Protocol):
+    """Which flow of a band goes next."""
+
+    def choose(self, band: int, contenders: Sequence[Contender], now: float) -> int:
+        """The index of one of `contenders`: two or more flows that could send a request now."""
+        ...
+
+
+@runtime_checkable
+class UsageLimitPolicy(Protocol):
+    """How full an endpoint may be for the requests of each band."""
+
+    def ceilings(self, priorities: Sequence[int], saturation: float) -> Sequence[float]:
+        """For each of `priorities` (highest first): its requests go while fullness is below."""
+        ...
+
+
+@runtime_checkable
+class DispatchObserver(Protocol):
+    """Learns of each request that left the queue and was placed; also of those that never waited.
+
+    `tokens` are the prompt tokens its endpoint has to compute.
+    """
+
+    def dispatched(self, waiting: Waiting, tokens: int, now: float) -> None: ...
 
 
 # -- 4. facts of the pool (synchronous, against one view) -----------------------------------------

@@ -13,11 +13,19 @@ from epp.datastore.store import Datastore
 from epp.domain.clock import Clock
 from epp.domain.decision import Decision
 from epp.domain.endpoint import Endpoint
-from epp.domain.headers import ENDPOINT_SHOWN, REASON_SHOWN, SCORES, HeaderChanges
+from epp.domain.headers import (
+    ENDPOINT_SHOWN,
+    REASON_SHOWN,
+    SCORES,
+    WORKLOAD,
+    WORKLOAD_ID_SHOWN,
+    HeaderChanges,
+)
 from epp.domain.path import Intake, Json
 from epp.domain.pool import PoolView
 from epp.domain.request import Request
 from epp.domain.response import Ending, ResponseHead, ResponseMode, Usage
+from epp.domain.workload import workload_of
 from epp.errors import Refused
 from epp.request.response import ResponseBody, response_body_for
 from epp.request.rewrite import rewrite_model
@@ -110,17 +118,22 @@ class PlacedTicket:
         self.body = _rewritten(intake.body, request)
         self.changes = HeaderChanges()
 
-    def hold(self, pool: PoolView) -> None:
-        """Count the request against its endpoint and tell plugins of the pick."""
+    def hold(self, pool: PoolView) -> int:
+        """Count the request against its endpoint and tell plugins of the pick.
+
+        Returns the prompt tokens that are counted: those the endpoint has to compute.
+        """
+        tokens = uncached_tokens(self._request, pool, self._decision.endpoint)
         self._desk.open[self._request.id] = self
         self._reservation = self._desk.store.reserve(
             self._decision.endpoint,
-            tokens=uncached_tokens(self._request, pool, self._decision.endpoint),
+            tokens=tokens,
             request_id=self._request.id,
             drain=self._intake.mode is not ResponseMode.FULL or not self._request.stream,
         )
         for observer in self._policy.pick_observers:
             self._merge(observer.picked(self._request, pool, self._decision))
+        return tokens
 
     @property
     def request(self) -> Request:
@@ -210,10 +223,14 @@ class PlacedTicket:
         self.changes = _both(self.changes, changes)
 
     def _shown(self) -> Mapping[str, str]:
-        if not self._desk.shown.endpoint:
-            return {}
-        endpoint = self._decision.endpoint
-        return {ENDPOINT_SHOWN: endpoint.address, REASON_SHOWN: self._decision.reason}
+        shown = {}
+        headers = self._request.headers
+        if WORKLOAD[0] in headers and (workload := workload_of(headers).id):
+            shown[WORKLOAD_ID_SHOWN] = workload
+        if self._desk.shown.endpoint:
+            shown[ENDPOINT_SHOWN] = self._decision.endpoint.address
+            shown[REASON_SHOWN] = self._decision.reason
+        return shown
 
 
 def uncached_tokens(request: Request, pool: PoolView, endpoint: Endpoint) -> int:

@@ -68,6 +68,12 @@ class QueuedRequest(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""
     priority: int = 0
     fairness_id: str = ""
+    workload_id: str = ""
+    criticality: int = 3
+    position: int = 0
+    """In the queue: 1 is next by priority and order; 0 is not queued (it waits for facts)."""
+    queued_for: float | None = None
+    """Since it came to the queue; null where it is not queued."""
 
 
 class RequestsPage(msgspec.Struct, frozen=True):

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable
 from typing import Protocol
 
-from epp.domain.pool import PoolView
+from epp.domain.pool import Mask, PoolView
 from epp.domain.request import Request
 from epp.errors import Saturated
 from epp.points import SaturationDetector
@@ -15,9 +15,22 @@ class Gate(Protocol):
     def admit(self, request: Request, pool: PoolView) -> Awaitable[None] | None:
         """None when the request may go at once, else an awaitable that ends when it may.
 
-        Raises `Refused`, at once or from the awaitable. Cancelling the awaitable withdraws the
-        request from any queue.
+        Asked once more about a request that it let go, it takes that one back: placing found no
+        room. Raises `Refused`, at once or from the awaitable. `left` must follow an awaitable,
+        whichever way it ended.
         """
+        ...
+
+    def room(self, request: Request, pool: PoolView) -> Mask | None:
+        """Where the request just let through may go, bool, shape `(n,)`; None for everywhere."""
+        ...
+
+    def placed(self, request: Request, tokens: int) -> None:
+        """The request has its endpoint, which has to compute `tokens` of its prompt."""
+        ...
+
+    def left(self, request: Request) -> None:
+        """A request that had to wait waits no longer: it is placed, refused or withdrawn."""
         ...
 
 
@@ -34,3 +47,12 @@ class SheddingGate:
             return
         if self._detector.saturation(pool) >= 1.0:
             raise Saturated("the pool is saturated and this request's priority is below 0")
+
+    def room(self, request: Request, pool: PoolView) -> None:
+        """Everywhere."""
+
+    def placed(self, request: Request, tokens: int) -> None:
+        """Changes nothing."""
+
+    def left(self, request: Request) -> None:
+        """Nobody waits here."""

@@ -5,9 +5,11 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from structlog.typing import FilteringBoundLogger
 
-from epp.admission import SheddingGate
+from epp.admission import FlowControl, FlowReports, Gate, SheddingGate
+from epp.admission.build import dispatch_observers, flow_settings
 from epp.assemble import Assembly, House, assemble_text
 from epp.config.catalogue import Catalogue
 from epp.config.options import RunOptions
@@ -16,14 +18,18 @@ from epp.datastore import Datastore
 from epp.datastore.shelf import Shelf
 from epp.discovery import plugin as discovery
 from epp.domain.clock import Clock
+from epp.domain.pool import Mask, PoolView
+from epp.domain.request import SubsetHint
 from epp.errors import ConfigError
 from epp.flow import Setup
+from epp.observe.flow_metrics import FlowMetrics
 from epp.observe.picker_metrics import PickerMetrics
 from epp.plugins.catalog import CATALOGUE
 from epp.points import StateShelf
 from epp.request.limits import Limits
 from epp.request.reader import RequestReader
 from epp.scheduling.measure import Observe
+from epp.scheduling.subset import in_subset
 
 
 @dataclass(slots=True, frozen=True)
@@ -51,6 +57,7 @@ class LiveConfig:
         *,
         clock: Clock,
         secret: bytes,
+        flow_reports: FlowReports | None = None,
     ) -> None:
         self._options = options
         self._store = store
@@ -61,6 +68,10 @@ class LiveConfig:
         self._random = random.Random()
         self._failures_told: set[tuple[str, str, str]] = set()
         self.reloads = 0
+        self.flow_control: FlowControl | None = None
+        """The queue; None as long as no configuration has switched it on."""
+        self._reports = flow_reports or FlowMetrics()
+        self._in_subset = everywhere if options.disable_endpoint_subset_filter else in_subset
         self.now: Loaded = self._load(*self._first_text())
 
     def take(self, text: bytes) -> Setup | None:
@@ -140,11 +151,32 @@ class LiveConfig:
             header_bytes=options.max_header_bytes,
             json_depth=options.max_json_depth,
         )
-        return Setup(RequestReader(policy.parsers, limits), SheddingGate(policy.saturation), policy)
+        return Setup(RequestReader(policy.parsers, limits), self._gate(assembly), policy)
+
+    def _gate(self, assembly: Assembly) -> Gate:
+        """Flow control is one for the process, so that a reload loses nobody who waits."""
+        settings = flow_settings(assembly.plan, assembly.instances)
+        if settings is None:
+            if self.flow_control:
+                self.flow_control.open()
+            return SheddingGate(assembly.policy.saturation)
+        observers = dispatch_observers(assembly.plan, assembly.instances)
+        if self.flow_control is None:
+            self.flow_control = FlowControl(
+                settings, observers, self._store, self._in_subset, self._reports, self._clock
+            )
+        else:
+            self.flow_control.reconfigure(settings, observers)
+        return self.flow_control
 
     def _warn(self, assembly: Assembly) -> None:
         for warning in assembly.policy.warnings:
             self._log.warning("configuration", warning=warning)
+
+
+def everywhere(hint: SubsetHint, pool: PoolView) -> Mask:
+    """Stands in for the subset where it is not obeyed."""
+    return np.ones(len(pool), dtype=np.bool_)
 
 
 def read_config(path: str) -> bytes:

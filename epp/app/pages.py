@@ -5,13 +5,18 @@ from typing import Any
 
 from epp.admin import pages
 from epp.admin.debug import DebugSources
+from epp.admission import BandSettings
+from epp.admission.band import Band
 from epp.app.live import LiveConfig
 from epp.datastore import Datastore
 from epp.domain.clock import Clock
 from epp.domain.headers import REQUEST_ID
 from epp.domain.request import Request
+from epp.domain.waiting import Waiting
+from epp.domain.workload import workload_of
 from epp.flow import Flow
 from epp.observe.decisions import DecisionLog
+from epp.observe.flow_metrics import BandState, QueueState
 from epp.observe.pool_metrics import EndpointState, PoolState
 from epp.ticket import Desk, PlacedTicket
 
@@ -58,18 +63,46 @@ class Pages:
         rows = zip(self._store.endpoints, self._described(), strict=True)
         return PoolState(self._pool_name, tuple(state_of(e, row) for e, row in rows))
 
+    def queue_state(self) -> QueueState | None:
+        """Who waits, for the gauges of flow control; None where it is off."""
+        control = self._live.flow_control
+        if control is None:
+            return None
+        machine, settings = control.machine, control.machine.settings
+        present = {band.priority: band for band in machine.bands}
+        return QueueState(
+            saturation=control.saturation(),
+            waiting=tuple(waiting for band in machine.bands for waiting in band),
+            bands=tuple(
+                band_state(priority, present.get(priority), settings.band(priority))
+                for priority in sorted({0, *settings.bands, *present})
+            ),
+            max_requests=settings.max_requests,
+            max_bytes=settings.max_bytes,
+        )
+
     def endpoints(self) -> pages.EndpointsPage:
         return pages.EndpointsPage(self._pool_name, tuple(map(row_of, self._described())))
 
     def requests(self) -> pages.RequestsPage:
         now, open_ones, waiting = self._clock(), self._desk.open, self._flow.waiting
+        places = self._places(now)
         return pages.RequestsPage(
             open_count=len(open_ones),
             queued_count=len(waiting),
             held_bytes=self._held(),
             open=tuple(open_of(t, now) for t in list(open_ones.values())[:MOST_LISTED]),
-            queued=tuple(queued_of(r, now) for r in list(waiting.values())[:MOST_LISTED]),
+            queued=tuple(
+                queued_of(r, now, places.get(r.id)) for r in list(waiting.values())[:MOST_LISTED]
+            ),
         )
+
+    def _places(self, now: float) -> dict[str, tuple[int, Waiting]]:
+        """Places in the queue by our id, 1 for who is next."""
+        control = self._live.flow_control
+        bands = control.machine.bands if control else ()
+        ordered = (waiting for band in bands for waiting in band.in_order(now))
+        return {waiting.request.id: (n, waiting) for n, waiting in enumerate(ordered, 1)}
 
     def prefix(self, name: str) -> pages.PrefixPage | None:
         """What prefix producers believe of the endpoint called `name`."""
@@ -150,11 +183,28 @@ def open_of(ticket: PlacedTicket, now: float) -> pages.OpenRequest:
     )
 
 
-def queued_of(request: Request, now: float) -> pages.QueuedRequest:
+def queued_of(
+    request: Request, now: float, place: tuple[int, Waiting] | None
+) -> pages.QueuedRequest:
+    workload = workload_of(request.headers)
     return pages.QueuedRequest(
         id=request.id,
         age=now - request.arrived,
         model=request.model,
         priority=request.priority,
         fairness_id=request.fairness_id,
+        workload_id=workload.id,
+        criticality=workload.criticality,
+        position=place[0] if place else 0,
+        queued_for=place[1].waited(now) if place else None,
+    )
+
+
+def band_state(priority: int, band: Band | None, settings: BandSettings) -> BandState:
+    return BandState(
+        priority,
+        requests=len(band) if band else 0,
+        bytes=band.bytes if band else 0,
+        max_requests=settings.max_requests,
+        max_bytes=settings.max_bytes,
     )

@@ -23,6 +23,7 @@ from structlog.typing import FilteringBoundLogger
 
 from epp.admin.server import Admin, AdminPorts
 from epp.admission.overload import LagShedder
+from epp.app.kvevents import KvEvents
 from epp.app.live import LiveConfig, read_config
 from epp.app.pages import Pages
 from epp.app.serving import GrpcPorts, Serving
@@ -33,6 +34,7 @@ from epp.datastore import Datastore, StoreSettings
 from epp.errors import ConfigError
 from epp.flow import Flow, Rules
 from epp.observe.decisions import DecisionLog
+from epp.observe.flow_metrics import FlowMetrics, QueueState
 from epp.observe.lag import LagSampler
 from epp.observe.logs import LibraryLogs, RefusalLog, build_log
 from epp.observe.metrics import Metrics, add_process_metrics
@@ -98,12 +100,19 @@ class Picker:
 
         self._picker_metrics = PickerMetrics(wire_state=self._wire_state)
         self._request_metrics = RequestMetrics()
+        self._flow_metrics = FlowMetrics(options.pool_name or "file", queue=self._queue_state)
         self._refusals = RefusalLog(log, clock=clock, later=asyncio.get_running_loop().call_later)
         self._decisions = DecisionLog()
         self._lag = LagSampler(self._picker_metrics.lagged, clock=clock)
 
         self._live = LiveConfig(
-            options, self._store, self._picker_metrics, log, clock=clock, secret=secret_of(options)
+            options,
+            self._store,
+            self._picker_metrics,
+            log,
+            clock=clock,
+            secret=secret_of(options),
+            flow_reports=self._flow_metrics,
         )
         reports = RequestReports(
             self._request_metrics, self._refusals, self._decisions, clock=clock
@@ -124,6 +133,7 @@ class Picker:
             held=lambda: self._budget.held,
             clock=clock,
         )
+        self._kv_events = KvEvents(self._live, self._store, clock, log)
         self._admin = self._build_admin()
         self._grpc_ports = GrpcPorts(0, 0)
         self._admin_ports = AdminPorts(0, None)
@@ -153,6 +163,7 @@ class Picker:
         self._readiness.met("synced")
         self._own(tasks, discovery.run(), "discovery")
         self._own(tasks, self._scrape(fetch), "scraper")
+        self._own(tasks, self._kv_events.run(), "kv events")
         if self._options.config_file:
             self._own(tasks, self._config_watch().run(), "config")
 
@@ -188,6 +199,7 @@ class Picker:
         add_process_metrics(registry)
         subjects = (
             self._request_metrics,
+            self._flow_metrics,
             PoolMetrics(self._pages.pool_state),
             self._picker_metrics,
         )
@@ -200,6 +212,9 @@ class Picker:
             debug_host=options.debug_host,
             debug_port=None if options.debug_port < 0 else options.debug_port,
         )
+
+    def _queue_state(self) -> QueueState | None:
+        return self._pages.queue_state()
 
     def _wire_state(self) -> WireState:
         counters = getattr(self._serving.ext_proc, "counters", None)

@@ -11,6 +11,7 @@ from epp.config.instances import Planned
 from epp.config.plan import Plan
 from epp.config.problems import Path
 from epp.config.profiles import PlannedProfile
+from epp.config.queues import NOTHING_WRITTEN
 from epp.config.schema import GATES, EndpointPickerConfig
 from epp.config.text import Value
 
@@ -66,7 +67,7 @@ def effective(plan: Plan) -> Effective:
     value["requestHandler"] = {"parsers": injected.parsers(plan)}
     value["dataLayer"] = {**value["dataLayer"], "sources": injected.sources(plan)}
     if plan.detector:
-        flow = value.setdefault("flowControl", {})
+        flow = value.setdefault("flowControl", _dump(NOTHING_WRITTEN))
         if "saturationDetector" not in flow:
             flow["saturationDetector"] = {"pluginRef": plan.detector.name}
             injected.paths["flowControl", "saturationDetector"] = (

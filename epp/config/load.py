@@ -173,13 +173,6 @@ def _look_back(config: EndpointPickerConfig, problems: Problems) -> None:
     for i, gate in enumerate(config.feature_gates):
         if gate.partition("=")[0] in SILENT_GATES:
             problems.warn(("featureGates", i), f"{gate} has no effect any more; remove it")
-        if gate in ("flowControl", "flowControl=true"):
-            problems.warn(("featureGates", i), "flowControl is not offered yet: nothing will queue")
-    flow = config.flow_control
-    if flow and flow.model_fields_set - {"saturation_detector"}:
-        problems.warn(
-            ("flowControl",), "is read and checked, but only saturationDetector has an effect yet"
-        )
 
 
 def _paths(value: Value, path: Path) -> Iterator[Path]:

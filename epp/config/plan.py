@@ -19,6 +19,7 @@ from epp.config.instances import Instances, Planned
 from epp.config.load import LoadedConfig
 from epp.config.problems import Path, Problems
 from epp.config.profiles import PlannedProfile, plan_handler, plan_profiles
+from epp.config.queues import PlannedQueues, plan_queues
 from epp.config.schema import EndpointPickerConfig
 
 ON_THEIR_OWN: Final = frozenset(
@@ -59,6 +60,8 @@ class Plan:
     producers: tuple[Planned, ...]
     """Of facts and of columns, each after those whose output it consumes."""
     detector: Planned | None
+    queues: PlannedQueues | None
+    """None where flow control is off."""
     sources: tuple[PlannedSource, ...]
     discovery: Planned | None
     warnings: tuple[str, ...]
@@ -82,7 +85,7 @@ def plan(loaded: LoadedConfig, catalogue: Catalogue) -> Plan:
     detector = _detector(config, instances)
     sources = _sources(config, instances)
     discovery = _discovery(config, instances)
-    _check_flow_control(config, instances)
+    queues = plan_queues(config, instances)
     add_producers(instances)
     producers = in_order(instances)
     _warn_unused(instances)
@@ -95,6 +98,7 @@ def plan(loaded: LoadedConfig, catalogue: Catalogue) -> Plan:
         parsers=parsers,
         producers=producers,
         detector=detector,
+        queues=queues,
         sources=sources,
         discovery=discovery,
         warnings=tuple(problems.warnings),
@@ -166,34 +170,6 @@ def _discovery(config: EndpointPickerConfig, instances: Instances) -> Planned | 
         return None
     path: Path = ("dataLayer", "discovery", "pluginRef")
     return instances.refer(layer.discovery.plugin_ref, path, "discovery")
-
-
-def _check_flow_control(config: EndpointPickerConfig, instances: Instances) -> None:
-    """References of the flow control block; what they do is admission's affair."""
-    flow = config.flow_control
-    if flow is None:
-        return
-    if name := flow.usage_limit_policy_plugin_ref:
-        instances.refer(name, ("flowControl", "usageLimitPolicyPluginRef"), "usage-limit-policy")
-    bands = [
-        (("defaultPriorityBand",), flow.default_priority_band),
-        (("defaultNegativePriorityBand",), flow.default_negative_priority_band),
-        *((("priorityBands", i), band) for i, band in enumerate(flow.priority_bands)),
-    ]
-    for path, band in bands:
-        if band and band.fairness_policy_ref:
-            where: Path = ("flowControl", *path, "fairnessPolicyRef")
-            instances.refer(band.fairness_policy_ref, where, "fairness-policy")
-        if band and band.ordering_policy_ref:
-            where = ("flowControl", *path, "orderingPolicyRef")
-            instances.refer(band.ordering_policy_ref, where, "ordering-policy")
-    priorities = [band.priority for band in flow.priority_bands]
-    for i, priority in enumerate(priorities):
-        if priority in priorities[:i]:
-            instances.problems.add(
-                ("flowControl", "priorityBands", i, "priority"),
-                f"{priority} has a band already; merge the two",
-            )
 
 
 def _warn_unused(instances: Instances) -> None:

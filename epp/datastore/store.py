@@ -53,6 +53,7 @@ class Datastore:
         self._removal_hearers: list[Callable[[int], None]] = []
         self._wake_hearers: list[Callable[[Endpoint], None]] = []
         self._failure_hearers: list[Callable[[Endpoint], None]] = []
+        self._room_hearers: list[Callable[[], None]] = []
         self._rearrange = False
         self._let_back_at = math.inf
 
@@ -108,6 +109,7 @@ class Datastore:
         if added or gone:
             for subscriber in self._subscribers:
                 subscriber(change.added, change.removed)
+        self._may_have_room()
 
     def _new_entry(self, endpoint: Endpoint, synced: bool) -> Entry:
         born = self._born(endpoint, self._clock() if synced else -math.inf)
@@ -145,6 +147,17 @@ class Datastore:
         """Tell `callback` of each endpoint that failed a request: a good time to ask how it is."""
         self._failure_hearers.append(callback)
 
+    def on_room(self, callback: Callable[[], None]) -> None:
+        """Tell `callback` whenever an endpoint may have got room for more, or lost it.
+
+        A request ended, a scrape came or failed, endpoints changed.
+        """
+        self._room_hearers.append(callback)
+
+    def _may_have_room(self) -> None:
+        for hear in self._room_hearers:
+            hear()
+
     # -- what they report -------------------------------------------------------------------------
 
     def scraped(
@@ -164,6 +177,7 @@ class Datastore:
         entry.take(sample, started, now, self._settings.arrival_delay)
         entry.stale_at = now + self._patience(interval)
         self._table.write_scrape(entry)
+        self._may_have_room()
 
     def scrape_failed(self, key: str, started: float, why: str, *, refused: bool = False) -> None:
         """Remember why a scrape failed; what is known ages until it is not believed.
@@ -177,6 +191,7 @@ class Datastore:
         entry.scrape_error = why
         if refused and not entry.refused:
             entry.refused = self._rearrange = True
+        self._may_have_room()
 
     def _note_answer(self, entry: Entry) -> None:
         if entry.refused:
@@ -237,6 +252,7 @@ class Datastore:
     # -- who is trusted ---------------------------------------------------------------------------
 
     def _judge(self, entry: Entry, good: bool | None) -> None:
+        self._may_have_room()
         if entry.row == NOWHERE:
             return
         # On probation each request less changes whether one more may go there.

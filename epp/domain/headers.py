@@ -31,6 +31,8 @@ MODEL_REWRITE: Final = ("x-llm-d-model-name-rewrite", "x-gateway-model-name-rewr
 SLO_TTFT_MS: Final = ("x-llm-d-slo-ttft-ms", "x-slo-ttft-ms")
 SLO_TPOT_MS: Final = ("x-llm-d-slo-tpot-ms", "x-slo-tpot-ms")
 WORKLOAD: Final = ("x-workload-context",)
+REQUEST_TTL_MS: Final = ("x-epp-request-ttl-ms",)
+"""How long a request may wait for its turn, in whole milliseconds; ours alone."""
 TEST_SELECTION: Final = "test-epp-endpoint-selection"
 
 CONTROL_HEADERS: Final = frozenset(
@@ -40,6 +42,7 @@ CONTROL_HEADERS: Final = frozenset(
         *MODEL_REWRITE,
         *SLO_TTFT_MS,
         *SLO_TPOT_MS,
+        *REQUEST_TTL_MS,
         "x-llm-d-video-fps",
         "x-llm-d-video-duration-seconds",
         "x-llm-d-video-resolution",

@@ -1,9 +1,9 @@
 """All metrics of the picker, and how they get into a registry.
 
-`request_metrics.py`, `pool_metrics.py` and `picker_metrics.py` hold the families by subject; names
-and meanings are in `request_specs.py` and `picker_specs.py`, and `series.py` is what they are made
-of. Each family is emitted under its name (`llm_d_epp_*`) and, unless switched off, once more under
-the older name dashboards may still use.
+`request_metrics.py`, `flow_metrics.py`, `pool_metrics.py` and `picker_metrics.py` hold the families
+by subject; names and meanings are in `request_specs.py` and `picker_specs.py`, and `series.py` is
+what they are made of. Each family is emitted under its name (`llm_d_epp_*`) and, unless switched
+off, once more under the older name dashboards may still use.
 """
 
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from epp.observe.flow_metrics import FlowMetrics
 from epp.observe.picker_metrics import PickerMetrics
 from epp.observe.pool_metrics import PoolState, families_of
 from epp.observe.request_metrics import RequestMetrics
@@ -53,6 +54,8 @@ def all_specs() -> tuple[Spec, ...]:
     picker = PickerMetrics()
     families = (
         *RequestMetrics().families(),
+        *FlowMetrics().families(),
+        *FlowMetrics().asked(),
         *families_of(PoolState("")),
         *picker.families(),
         *picker.asked(),

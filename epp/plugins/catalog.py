@@ -11,6 +11,10 @@ from epp.plugins.admitters.probabilistic import ProbabilisticAdmitter
 from epp.plugins.columns import PREFIX_TOKENS, PREFIX_TOTAL
 from epp.plugins.deciders.always import AlwaysDisaggMultimodalDecider, AlwaysDisaggPdDecider
 from epp.plugins.deciders.prefix_based import PrefixBasedPdDecider
+from epp.plugins.fairness.deficit import DeficitRoundRobinFairnessPolicy
+from epp.plugins.fairness.program_aware import ProgramAwareFairness
+from epp.plugins.fairness.round_robin import RoundRobinFairnessPolicy
+from epp.plugins.fairness.strict import GlobalStrictFairnessPolicy
 from epp.plugins.filters.endpoint_attribute import EndpointAttributeFilter
 from epp.plugins.filters.header_based_testing import HeaderBasedTestingFilter
 from epp.plugins.filters.label_selector import ByLabelFilter, LabelSelectorFilter
@@ -19,6 +23,10 @@ from epp.plugins.filters.roles import DecodeFilter, EncodeFilter, PrefillFilter
 from epp.plugins.filters.session_affinity import SessionAffinityFilter
 from epp.plugins.filters.topology_affinity import TopologyAffinityFilter
 from epp.plugins.filters.utilization import UtilizationFilter
+from epp.plugins.ordering.edf import EdfOrderingPolicy
+from epp.plugins.ordering.fcfs import FcfsOrderingPolicy
+from epp.plugins.ordering.slo_deadline import SloDeadlineOrderingPolicy
+from epp.plugins.ordering.workload import WorkloadOrderingPolicy
 from epp.plugins.parsers.anthropic import AnthropicParser
 from epp.plugins.parsers.openai import OpenAIParser
 from epp.plugins.parsers.passthrough import PassthroughParser
@@ -40,6 +48,8 @@ from epp.plugins.profiles.by_header import HeaderProfileHandler
 from epp.plugins.profiles.disagg import DisaggHeadersHandler, DisaggProfileHandler
 from epp.plugins.profiles.single import SingleProfileHandler
 from epp.plugins.response.served_verifier import DestinationEndpointServedVerifier
+from epp.plugins.saturation.concurrency import ConcurrencyDetector
+from epp.plugins.saturation.utilization import UtilizationDetector
 from epp.plugins.scorers.active_request import ActiveRequestScorer
 from epp.plugins.scorers.context_length import ContextLengthAware
 from epp.plugins.scorers.endpoint_attribute import EndpointAttributeScorer
@@ -60,6 +70,9 @@ from epp.plugins.sources.metrics import (
     MetricsDataSource,
     TopologyExtractor,
 )
+from epp.plugins.usage_limits.holdback import PriorityHoldbackPolicy
+from epp.plugins.usage_limits.reflective import SoftReflectiveCeilingPolicy
+from epp.plugins.usage_limits.static import StaticUsageLimitPolicy
 
 PLUGINS: Final[tuple[type[Any], ...]] = (
     OpenAIParser,
@@ -79,6 +92,19 @@ PLUGINS: Final[tuple[type[Any], ...]] = (
     PrefixBasedPdDecider,
     AlwaysDisaggPdDecider,
     AlwaysDisaggMultimodalDecider,
+    UtilizationDetector,
+    ConcurrencyDetector,
+    FcfsOrderingPolicy,
+    EdfOrderingPolicy,
+    SloDeadlineOrderingPolicy,
+    WorkloadOrderingPolicy,
+    GlobalStrictFairnessPolicy,
+    RoundRobinFairnessPolicy,
+    DeficitRoundRobinFairnessPolicy,
+    ProgramAwareFairness,
+    StaticUsageLimitPolicy,
+    PriorityHoldbackPolicy,
+    SoftReflectiveCeilingPolicy,
     ProbabilisticAdmitter,
     SingleProfileHandler,
     HeaderProfileHandler,

@@ -74,6 +74,15 @@ class Door:
             raise self.no
         return self.wait
 
+    def room(self, request, pool):
+        return None
+
+    def placed(self, request, tokens):
+        pass
+
+    def left(self, request):
+        pass
+
     def check(self):
         if self.no:
             raise self.no

@@ -143,15 +143,6 @@ def test_the_old_place_beside_the_new_one_is_refused():
     )
 
 
-def test_flow_control_is_warned_of_while_it_is_not_offered():
-    text = "featureGates: [flowControl]\nflowControl: {maxRequests: 5}"
-
-    assert load(HEAD + text, "f.yaml").warnings == (
-        "f.yaml:3: featureGates[0]: flowControl is not offered yet: nothing will queue",
-        "f.yaml:4: flowControl: is read and checked, but only saturationDetector has an effect yet",
-    )
-
-
 def test_an_older_gate_is_read_and_warned_of():
     (warning,) = load(HEAD + "featureGates: [prepareDataPlugins]", "f.yaml").warnings
 

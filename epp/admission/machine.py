@@ -1,0 +1,246 @@
+"""The queue of flow control, as a pure machine: requests and times in, who goes and who is refused.
+
+It holds no socket, no timer and no future. The shell (`control.py`) offers requests, says when an
+endpoint may have got room, and asks for `next_deadline` so that one timer is enough.
+"""
+
+import enum
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+
+from epp.admission.band import Band
+from epp.admission.drain import DrainRate
+from epp.admission.room import Levels
+from epp.admission.settings import FlowSettings
+from epp.domain.waiting import Waiting
+from epp.errors import Expired, ExpiredWithoutEndpoints, QueueFull, Refused
+
+
+class Outcome(enum.Enum):
+    """What became of a request in flow control, by the names of its metrics."""
+
+    DISPATCHED = "Dispatched"
+    REJECTED_CAPACITY = "RejectedCapacity"
+    EVICTED_TTL = "EvictedTTL"
+    EVICTED_NO_ENDPOINTS = "EvictedNoEndpoints"
+    EVICTED_CANCELLED = "EvictedContextCancelled"
+    EVICTED_OTHER = "EvictedOther"
+
+
+@dataclass(slots=True, frozen=True)
+class Refusal:
+    """This request waits no longer; its client is told `error`."""
+
+    waiting: Waiting
+    error: Refused
+    outcome: Outcome
+
+
+class Machine:
+    """Bands by priority, highest first. `len` is the number of requests that wait."""
+
+    def __init__(self, settings: FlowSettings) -> None:
+        self.settings = settings
+        self.drain = DrainRate()
+        self.bytes = 0
+        self._bands: dict[int, Band] = {}
+        self._by_id: dict[str, tuple[Waiting, Band]] = {}
+        self._deadlines: list[tuple[float, int, Waiting]] = []
+        self._empty_pool = False
+        self._stuck: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    @property
+    def bands(self) -> tuple[Band, ...]:
+        """Those in which somebody waits, highest priority first."""
+        return tuple(self._bands[priority] for priority in sorted(self._bands, reverse=True))
+
+    @property
+    def next_deadline(self) -> float:
+        """When `expire` has something to do; infinite if never."""
+        return self._deadlines[0][0] if self._deadlines else math.inf
+
+    def waiting(self, request_id: str) -> Waiting | None:
+        found = self._by_id.get(request_id)
+        return found[0] if found else None
+
+    # -- who comes --------------------------------------------------------------------------------
+
+    def offer(self, waiting: Waiting, now: float) -> list[Refusal]:
+        """Take a request in. Returns who is refused for it: itself, or others of lower priority."""
+        band = self._bands.get(waiting.priority)
+        if band is None:
+            band = Band(waiting.priority, self.settings.band(waiting.priority))
+        if not band.has_room(waiting.size):
+            return [self._full(waiting, f"the queue of priority {waiting.priority} is full", now)]
+        displaced = self._make_room(waiting, now)
+        if displaced is None:
+            return [self._full(waiting, "the queue is full", now)]
+        self._push(waiting, band)
+        return displaced
+
+    def put_back(self, waiting: Waiting, now: float) -> None:
+        """It went and found no room after all: it waits on, beside its lane, until `news`."""
+        band = self._bands.get(waiting.priority)
+        if band is None:
+            band = Band(waiting.priority, self.settings.band(waiting.priority))
+        self._push(waiting, band, aside=True)
+        self._stuck.add(waiting.number)
+
+    def news(self) -> None:
+        """Something changed at the endpoints: who found no room may be tried again."""
+        self._stuck.clear()
+
+    def _push(self, waiting: Waiting, band: Band, *, aside: bool = False) -> None:
+        self._bands[band.priority] = band
+        band.push(waiting, aside=aside)
+        self._by_id[waiting.request.id] = waiting, band
+        self.bytes += waiting.size
+        if waiting.expires < math.inf:
+            heappush(self._deadlines, (waiting.expires, waiting.number, waiting))
+
+    def _make_room(self, waiting: Waiting, now: float) -> list[Refusal] | None:
+        """Send away the newest of the lowest bands below; None where that is not enough."""
+        settings, displaced = self.settings, list[Refusal]()
+        if self._fits(waiting.size, 0, 0):
+            return displaced
+        count = size = 0
+        for victim in self._lowest_first(waiting.priority):
+            count, size = count + 1, size + victim.size
+            displaced.append(self._full(victim, "a request of higher priority came", now))
+            if self._fits(waiting.size, count, size):
+                for refusal in displaced:
+                    self._remove(refusal.waiting)
+                return displaced
+            if waiting.size > settings.max_bytes:
+                break
+        return None
+
+    def _fits(self, size: int, fewer: int, smaller: int) -> bool:
+        settings = self.settings
+        if len(self) - fewer == 0:
+            return True
+        return (
+            len(self) - fewer < settings.max_requests
+            and self.bytes - smaller + size <= settings.max_bytes
+        )
+
+    def _lowest_first(self, below: int) -> Iterator[Waiting]:
+        for priority in sorted(self._bands):
+            if priority >= below:
+                return
+            yield from self._bands[priority].newest_first()
+
+    def _full(self, waiting: Waiting, why: str, now: float) -> Refusal:
+        error = QueueFull(why, self.drain.retry_after(self._ahead(waiting) + 1, now))
+        return Refusal(waiting, error, Outcome.REJECTED_CAPACITY)
+
+    def _ahead(self, waiting: Waiting) -> int:
+        """How many wait in its band and above."""
+        return sum(len(b) for b in self._bands.values() if b.priority >= waiting.priority)
+
+    # -- who goes ---------------------------------------------------------------------------------
+
+    def next(
+        self, levels: Levels, ceilings: Mapping[int, float], now: float
+    ) -> tuple[Waiting, float] | None:
+        """Who goes next, and how full an endpoint may be for it; it is taken out of the queue.
+
+        Strictly the highest band of which somebody finds room: one that is held back stops nobody
+        below it.
+        """
+        for band in self.bands:
+            ceiling = ceilings.get(band.priority, 1.0)
+            chosen = band.next(levels, ceiling, now, self._stuck)
+            if chosen is not None:
+                self._remove(chosen)
+                return chosen, ceiling * band.settings.ordering.share(chosen, now)
+        return None
+
+    def withdraw(self, request_id: str) -> Waiting | None:
+        """It waits no longer, nor does anything of it stay; None if it did not wait."""
+        found = self._by_id.get(request_id)
+        if found is None:
+            return None
+        self._remove(found[0])
+        return found[0]
+
+    def _remove(self, waiting: Waiting) -> None:
+        _, band = self._by_id.pop(waiting.request.id)
+        band.remove(waiting)
+        self.bytes -= waiting.size
+        self._stuck.discard(waiting.number)
+        if not band:
+            del self._bands[band.priority]
+        if len(self._deadlines) > 2 * len(self._by_id) + 16:
+            self._forget_deadlines()
+
+    # -- time -------------------------------------------------------------------------------------
+
+    def expire(self, now: float) -> list[Refusal]:
+        """Everybody whose budget is used up."""
+        refused = []
+        while self._deadlines and self._deadlines[0][0] <= now:
+            waiting = heappop(self._deadlines)[2]
+            if self.waiting(waiting.request.id) is waiting and waiting.expires <= now:
+                self._remove(waiting)
+                refused.append(self._late(waiting, now))
+        return refused
+
+    def pool_is(self, empty: bool, now: float) -> None:
+        """Whether there is no endpoint at all: then another budget holds, from now on."""
+        if empty is self._empty_pool:
+            return
+        self._empty_pool = empty
+        for waiting, _ in self._by_id.values():
+            waiting.expires = now + self._budget(waiting)
+        self._forget_deadlines()
+
+    def budget(self, asked: float | None) -> float:
+        """Seconds a request may wait from now; it may ask for less, never for more."""
+        settings = self.settings
+        most = settings.ttl_without_endpoints if self._empty_pool else settings.ttl
+        return most if asked is None else min(most, asked)
+
+    def _budget(self, waiting: Waiting) -> float:
+        return self.budget(waiting.asked)
+
+    def _late(self, waiting: Waiting, now: float) -> Refusal:
+        seconds = f"waited {waiting.waited(now):.1f} s"
+        if self._empty_pool:
+            missing = ExpiredWithoutEndpoints(f"{seconds} for an endpoint; none is ready")
+            return Refusal(waiting, missing, Outcome.EVICTED_NO_ENDPOINTS)
+        after = self.drain.retry_after(self._ahead(waiting) + 1, now)
+        return Refusal(waiting, Expired(f"{seconds} for a turn", after), Outcome.EVICTED_TTL)
+
+    def _forget_deadlines(self) -> None:
+        self._deadlines = [
+            (w.expires, w.number, w) for w, _ in self._by_id.values() if w.expires < math.inf
+        ]
+        heapify(self._deadlines)
+
+    # -- other rules ------------------------------------------------------------------------------
+
+    def reconfigure(self, settings: FlowSettings) -> None:
+        """Other settings: everybody keeps their place and budget, nobody is refused for them."""
+        everybody = sorted((w for w, _ in self._by_id.values()), key=lambda w: w.number)
+        self.settings = settings
+        self._bands.clear()
+        self._by_id.clear()
+        self._deadlines.clear()
+        self._stuck.clear()
+        self.bytes = 0
+        for waiting in everybody:
+            band = self._bands.get(waiting.priority)
+            self._push(waiting, band or Band(waiting.priority, settings.band(waiting.priority)))
+
+    def empty(self) -> list[Waiting]:
+        """Take everybody out, in the order of their arrival."""
+        everybody = sorted((w for w, _ in self._by_id.values()), key=lambda w: w.number)
+        for waiting in everybody:
+            self._remove(waiting)
+        return everybody

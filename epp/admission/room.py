@@ -1,0 +1,104 @@
+"""Which endpoints have room: how full each is, against a ceiling.
+
+How full the pool is for a request is how full its emptiest endpoint is. Where prefill and decode
+run on different endpoints a request needs one of each, so the fuller side counts.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from epp.domain.endpoint import ROLE_LABEL
+from epp.domain.pool import Floats, Mask, PoolView
+from epp.domain.request import SubsetHint
+from epp.points import SaturationDetector
+
+DECODE: Final = frozenset({"", "decode", "prefill-decode", "both", "encode-prefill-decode"})
+PREFILL: Final = frozenset(
+    {"prefill", "encode-prefill", "prefill-decode", "both", "encode-prefill-decode"}
+)
+NO_ENDPOINT: Final = float("inf")
+
+InSubset = Callable[[SubsetHint, PoolView], Mask]
+
+
+class Levels:
+    """How full the pool is, for requests with and without a subset; for one moment."""
+
+    __slots__ = ("_fullness", "_in_subset", "_known", "_pool", "_roles", "whole")
+
+    def __init__(self, pool: PoolView, fullness: Floats, roles: "Roles", within: InSubset) -> None:
+        self._pool = pool
+        self._fullness = fullness
+        self._roles = roles
+        self._in_subset = within
+        self._known: dict[SubsetHint, float] = {}
+        self.whole = roles.level(fullness)
+
+    def of(self, subset: SubsetHint | None) -> float:
+        """Of the endpoints a request may use: 0 idle, 1 full; infinite where there is none."""
+        if subset is None or self.whole == NO_ENDPOINT:
+            return self.whole
+        level = self._known.get(subset)
+        if level is None:
+            mask = self._in_subset(subset, self._pool)
+            # Nobody waits for an endpoint that is not there: placing says that there is none.
+            level = self._roles.level(self._fullness, mask) if mask.any() else 0.0
+            self._known[subset] = level
+        return level
+
+
+class Roles:
+    """Which endpoints decode and which prefill; made anew when the endpoints change."""
+
+    __slots__ = ("_parts", "endpoints", "others")
+
+    def __init__(self, pool: PoolView) -> None:
+        self.endpoints = pool.endpoints
+        roles = [endpoint.labels.get(ROLE_LABEL, "") for endpoint in pool.endpoints]
+        decode = np.array([role in DECODE for role in roles], dtype=np.bool_)
+        prefill = np.array([role in PREFILL for role in roles], dtype=np.bool_)
+        self.others: Mask = ~(decode | prefill)
+        """Endpoints of other roles: nobody waits for them."""
+        self._parts = [part for part in (decode, prefill) if part.any()]
+
+    def level(self, fullness: Floats, mask: Mask | None = None) -> float:
+        """The fuller of the two sides, each as full as its emptiest endpoint."""
+        if not len(fullness):
+            return NO_ENDPOINT
+        parts = self._parts if mask is None else [part & mask for part in self._parts]
+        return max((float(fullness[part].min()) for part in parts if part.any()), default=0.0)
+
+
+class Room:
+    """Asks the detector; remembers who plays which role."""
+
+    def __init__(self, detector: SaturationDetector, in_subset: InSubset) -> None:
+        self._detector = detector
+        self._in_subset = in_subset
+        self._roles: Roles | None = None
+
+    def saturation(self, pool: PoolView) -> float:
+        """Of the pool as a whole; an empty pool is saturated."""
+        return self._detector.saturation(pool) if len(pool) else 1.0
+
+    def levels(self, pool: PoolView) -> Levels:
+        return Levels(pool, self._fullness(pool), self._roles_of(pool), self._in_subset)
+
+    def mask(self, pool: PoolView, ceiling: float) -> Mask:
+        """Endpoints of `pool` that are filled less than `ceiling`, bool, shape `(n,)`."""
+        return (self._fullness(pool) < ceiling) | Roles(pool).others
+
+    def _roles_of(self, pool: PoolView) -> Roles:
+        if self._roles is None or self._roles.endpoints is not pool.endpoints:
+            self._roles = Roles(pool)
+        return self._roles
+
+    def _fullness(self, pool: PoolView) -> Floats:
+        """By endpoint; a detector that only knows the pool says the same of each."""
+        by_endpoint = getattr(self._detector, "fullness", None)
+        if by_endpoint is None:
+            return np.full(len(pool), self._detector.saturation(pool) if len(pool) else 1.0)
+        fullness: Floats = by_endpoint(pool)
+        return fullness

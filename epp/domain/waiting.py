@@ -1,0 +1,55 @@
+"""A request that waits for its turn, as the policies of flow control see it."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from epp.domain.request import Request
+from epp.domain.workload import Workload
+
+EVERYBODY: Final = ""
+"""The flow of requests that name no fairness id."""
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """One request in a queue. Compared by identity; times in seconds of the picker's clock."""
+
+    request: Request
+    number: int
+    """Counts arrivals: of two requests the smaller came first."""
+    since: float
+    """When it came to the queue."""
+    expires: float
+    """When its budget is used up; infinite without one."""
+    workload: Workload
+    asked: float | None = None
+    """The budget its client asked for; None if it did not."""
+    flow: str = EVERYBODY
+
+    @property
+    def priority(self) -> int:
+        return self.request.priority
+
+    @property
+    def size(self) -> int:
+        """Bytes of its body."""
+        return self.request.body_size
+
+    @property
+    def tokens(self) -> int:
+        """Prompt tokens, cached or not: where it will run is not known yet."""
+        return self.request.prompt_tokens
+
+    def waited(self, now: float) -> float:
+        """Seconds it has been waiting."""
+        return now - self.since
+
+
+@dataclass(slots=True, frozen=True)
+class Contender:
+    """The request a flow would send next, and how the ordering policy ranks it."""
+
+    flow: str
+    head: Waiting
+    rank: float
+    """Smallest goes first."""

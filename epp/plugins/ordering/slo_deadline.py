@@ -1,0 +1,34 @@
+"""The order of promised first tokens."""
+
+import math
+from typing import ClassVar
+
+from epp.domain.headers import SLO_TTFT_MS, first_of
+from epp.domain.waiting import Waiting
+from epp.plugins.ordering._plain import OneLane
+
+
+class SloDeadlineOrderingPolicy(OneLane):
+    """slo-deadline-ordering-policy: whose first token is due first goes first.
+
+    Formula: rank = time of arrival + the header x-llm-d-slo-ttft-ms; without the header, last.
+    Parameters: none.
+    Reads: header x-llm-d-slo-ttft-ms (or x-slo-ttft-ms), milliseconds above 0.
+    Differs from the Go picker: a header that is no such number counts as not sent.
+    Example:
+        - type: slo-deadline-ordering-policy
+    """
+
+    type: ClassVar[str] = "slo-deadline-ordering-policy"
+
+    def key(self, waiting: Waiting) -> float:
+        return waiting.request.arrived + slo_ttft(waiting)
+
+
+def slo_ttft(waiting: Waiting) -> float:
+    """Seconds to the first token that the client asks for; infinite if it does not."""
+    try:
+        seconds = float(first_of(waiting.request.headers, SLO_TTFT_MS) or "") / 1000.0
+    except ValueError:
+        return math.inf
+    return seconds if 0.0 < seconds < math.inf else math.inf
