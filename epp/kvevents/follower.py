@@ -17,7 +17,7 @@ from epp.kvevents.pump import Pump
 from epp.kvevents.settings import FollowSettings
 from epp.kvevents.snapshot import Remembered, restore
 from epp.kvevents.sockets import Replay, Subscription
-from epp.kvevents.source import Source, SourceStatus
+from epp.kvevents.source import Source, SourceStatus, identity
 from epp.kvevents.stats import Counts
 
 TICK: Final = 0.05
@@ -110,7 +110,7 @@ class Follower:
             clock=self._clock,
             log=self._log,
         )
-        if (remembered := self._remembered.pop(endpoint.key, None)) is not None:
+        if (remembered := self._remembered.pop(key, None)) is not None:
             restore(remembered, self._residency, slot, source.sequence)
         if self._settings.connect:
             self._dial(key, source)
@@ -200,11 +200,6 @@ class Follower:
         """Every followed endpoint."""
         address = self._settings.events_address if self._settings.connect else lambda _: ""
         return [source.status(address(source.endpoint)) for source in self.sources.values()]
-
-
-def identity(endpoint: Endpoint) -> str:
-    """An endpoint at another address is another one."""
-    return f"{endpoint.key} {endpoint.address}"
 
 
 def host_of(topic: bytes) -> str:

@@ -17,7 +17,7 @@ from xxhash import xxh3_64_digest
 
 from epp.datastore.residency import Residency
 from epp.kvevents.sequence import Sequence
-from epp.kvevents.source import Source
+from epp.kvevents.source import Source, identity
 
 VERSION: Final = 1
 MOST_BYTES: Final = 256 << 20
@@ -72,7 +72,7 @@ def remember(residency: Residency, source: Source) -> Remembered | None:
     if following is None or digest is None:
         return None
     return Remembered(
-        endpoint=source.endpoint.key,
+        endpoint=identity(source.endpoint),
         next=following,
         digest=digest,
         block_tokens=residency.block_tokens(source.slot),

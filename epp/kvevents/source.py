@@ -112,3 +112,8 @@ class Source:
             block_tokens=self._residency.block_tokens(self.slot),
             resets=dict(self.resets),
         )
+
+
+def identity(endpoint: Endpoint) -> str:
+    """An endpoint at another address is another one."""
+    return f"{endpoint.key} {endpoint.address}"
