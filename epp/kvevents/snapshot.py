@@ -125,7 +125,7 @@ def restore(one: Remembered, residency: Residency, slot: int, sequence: Sequence
     sequence.restore(one.next, one.digest)
 
 
-def words(data: bytes) -> array[int]:
+def words(data: bytes) -> "array[int]":
     found = array("Q")
     found.frombytes(data)
     return found
