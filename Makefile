@@ -49,6 +49,15 @@ conformance: install ## h2spec, h2load, nghttp, grpc-go, grpcio and a fuzz run; 
 	$(BIN)/python test/conformance/run.py --frames 200000
 	$(BIN)/python test/conformance/envoys.py test/integration/test_gateway_apis.py -n $(PYTEST_WORKERS) --dist loadscope
 
+E2E_MANIFEST_PATH ?= config/manifests/vllm/sim-deployment.yaml
+E2E_IMAGE ?= localhost/epp:dev
+E2E_USE_KIND ?=
+
+.PHONY: test-e2e
+test-e2e: install ## against a real API server: kind, or a control plane of our own (docs/e2e.md)
+	MANIFEST_PATH=$(or $(MANIFEST_PATH),$(CURDIR)/$(E2E_MANIFEST_PATH)) E2E_IMAGE=$(E2E_IMAGE) \
+	  E2E_USE_KIND=$(E2E_USE_KIND) $(BIN)/python test/e2e/run.py -v
+
 .PHONY: lint
 lint: install ## style, import contracts, duplicated names, generated files
 	$(BIN)/ruff check .

@@ -2,12 +2,18 @@
 
 import logging
 import os
+import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from support.cluster import Cluster, cluster
+from support.suite import Suite
 
 logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+ELECTED = os.environ.get("E2E_LEADER_ELECTION_ENABLED") == "true"
+# Each of the two suites has what the other has not; neither skips.
+collect_ignore = ["test_one_picker.py"] if ELECTED else ["test_leader_election.py"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,7 +40,21 @@ async def a_cluster(namespace: str) -> AsyncIterator[Cluster]:
     """A cluster with our kinds and an empty namespace."""
     async with cluster() as found:
         await found.install_definitions()
-        await found.apply(
-            [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}]
-        )
+        await found.open_namespace(namespace)
         yield found
+
+
+@pytest.fixture(scope="session")
+async def suite(bare: Cluster, namespace: str, image: str) -> AsyncIterator[Suite]:
+    """The seed's deployment, ready. `E2E_PAUSE_ON_EXIT` keeps it up for a look."""
+    path = Path(os.environ["MANIFEST_PATH"])
+    deployed = Suite(bare, namespace, image, path, elected=ELECTED)
+    await deployed.deploy()
+    yield deployed
+    pause(os.environ.get("E2E_PAUSE_ON_EXIT", ""))
+
+
+def pause(text: str) -> None:
+    """A number of seconds; any other text is for ever."""
+    if text:
+        time.sleep(float(text.rstrip("s")) if text.rstrip("s").isdigit() else 1e9)

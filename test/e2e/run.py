@@ -2,9 +2,9 @@
 
     python test/e2e/run.py [arguments of pytest]
 
-kind where `E2E_USE_KIND=true`; everywhere else a control plane and a node on this machine, in
-namespaces of their own that end with this command, however it ends. Never a silent pass: with
-no cluster and no way to make one this says what to install and exits with 1.
+kind where Docker runs, or `E2E_USE_KIND=true`; everywhere else a control plane and a node on this
+machine, in namespaces of their own that end with this command, however it ends. Never a silent
+pass: with no cluster and no way to make one this says what to install and exits with 1.
 """
 
 import os
@@ -20,12 +20,14 @@ sys.path[:0] = [str(ROOT), str(ROOT / "test")]
 
 from support.control_plane_binary import CannotBuild, definitions_of_gateways, programs  # noqa: E402
 
+CLUSTER = "inference-e2e"
 TOOLS = {
     "ip": "iproute2",
     "unshare": "util-linux",
     "nsenter": "util-linux",
     "mount": "mount",
     "setpriv": "util-linux",
+    "curl": "curl",
 }
 # Every address of a control plane, a node and a name server, on one bridge that leads nowhere.
 ENTER = """
@@ -53,15 +55,40 @@ def main(arguments: list[str]) -> int:
     ]
     options = [word for each in loops for word in ("-o", each)]
     pytest = [sys.executable, "-m", "pytest", *options, *(arguments or [str(HERE)])]
-    if os.environ.get("E2E_USE_KIND", "false") == "true":
-        os.environ["EPP_E2E_PROVIDER"] = "kind"
-        return subprocess.call(pytest, cwd=ROOT)
+    wanted = os.environ.get("E2E_USE_KIND", "")
+    if wanted == "true" or (wanted != "false" and kind_works()):
+        return kind(pytest)
     return local(pytest)
 
 
 def default_manifest() -> str:
     relative = os.environ.get("E2E_MANIFEST_PATH", "config/manifests/vllm/sim-deployment.yaml")
     return str(ROOT / relative)
+
+
+def kind_works() -> bool:
+    """Docker answers, and `kind` is installed."""
+    if not (shutil.which("docker") and shutil.which("kind")):
+        return False
+    asked = subprocess.run(["docker", "info"], capture_output=True, check=False)
+    return asked.returncode == 0
+
+
+def kind(command: list[str]) -> int:
+    """Run the command against a cluster in Docker, with images of this tree."""
+    if not kind_works():
+        return refuse("E2E_USE_KIND=true needs a Docker that runs, and `kind` on the path")
+    picker = os.environ.setdefault("E2E_IMAGE", "localhost/epp:dev")
+    images = {"epp": picker, "vllm-sim": "localhost/vllm-sim:dev"}
+    found = subprocess.run(["kind", "get", "clusters"], capture_output=True, text=True, check=True)
+    if CLUSTER not in found.stdout.split():
+        subprocess.run(["kind", "create", "cluster", "--name", CLUSTER], check=True)
+    for target, image in images.items():
+        build = ["docker", "build", "--target", target, "--tag", image, str(ROOT)]
+        subprocess.run(build, check=True)
+        subprocess.run(["kind", "load", "docker-image", image, "--name", CLUSTER], check=True)
+    os.environ["EPP_E2E_PROVIDER"] = "kind"
+    return subprocess.call(command, cwd=ROOT)
 
 
 def local(command: list[str]) -> int:

@@ -55,6 +55,14 @@ class Cluster:
             metadata = where["metadata"]
             await self.api.delete(kind, metadata["name"], metadata.get("namespace", ""))
 
+    async def open_namespace(self, name: str) -> None:
+        """A namespace whose default service account is there, so that pods may be made."""
+        await self.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}])
+        account = "default"
+        await until(
+            lambda: self.api.find("ServiceAccount", account, name), 30, f"no account in {name}"
+        )
+
     async def install_definitions(self) -> None:
         """The kinds of `config/crd`, established."""
         await self.apply(render(ROOT / "config" / "crd"))
@@ -83,6 +91,13 @@ class Cluster:
             return len(await self.ready(namespace, app)) == count
 
         await until(enough, seconds, f"not {count} ready pods of {app}")
+
+    async def until_ready_pod(self, namespace: str, name: str, seconds: float) -> None:
+        async def ready() -> bool:
+            pod = await self.api.find("Pod", name, namespace)
+            return pod is not None and is_ready(pod)
+
+        await until(ready, seconds, f"pod {name} is not ready")
 
     async def until_available(self, namespace: str, name: str, seconds: float) -> None:
         """The Deployment has rolled out whole."""
