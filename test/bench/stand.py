@@ -46,6 +46,7 @@ class Stand:
     """A server, Envoy before it, and a client before that."""
 
     pid: int
+    port: int
     envoy: Envoy | None
     client: Client
     picker: Picker | None
@@ -130,7 +131,7 @@ async def standing(way: Way, ports: Sequence[int], *flags: str) -> AsyncIterator
         client = Client(front.address)
         stack.callback(client.close)
         await client.open(3)
-        yield Stand(pid or front.process.pid, front, client, running)
+        yield Stand(pid or front.process.pid, address[1], front, client, running)
 
 
 @asynccontextmanager
