@@ -89,8 +89,10 @@ class Simulation:
         self._outcomes: dict[int, Outcome] = {}
         self._numbered = 0
         self._open = 0
+        self._join([member for member in setting.members if not member.joins_at])
         for member in setting.members:
-            self.agenda.put(member.joins_at, self._join, member)
+            if member.joins_at:
+                self.agenda.put(member.joins_at, self._join, [member])
         for job in jobs:
             self._expect(job.arrival, job)
         self.agenda.put(0.0, self._scrape)
@@ -104,7 +106,14 @@ class Simulation:
 
     # -- the pool ---------------------------------------------------------------------------------
 
-    def _join(self, member: Member) -> None:
+    def _join(self, members: Iterable[Member]) -> None:
+        """Those that are there from the start come in one set, as from a source at start."""
+        for member in members:
+            self._add(member)
+        everybody = [each.endpoint for each in self._replicas.values()]
+        self._picker.store.set_endpoints("lab", everybody)
+
+    def _add(self, member: Member) -> None:
         number = len(self._replicas)
         endpoint = Endpoint(
             name=f"replica-{number}",
@@ -116,8 +125,6 @@ class Simulation:
         replica = Replica(endpoint, member.config, self.agenda, self._first, self._last)
         self._replicas[endpoint.key] = replica
         self.agenda.put(member.slows_at, lambda _: replica.set_speed(member.speed))
-        everybody = [each.endpoint for each in self._replicas.values()]
-        self._picker.store.set_endpoints("lab", everybody)
 
     def _scrape(self, _: Any) -> None:
         """Read every page; none is read after the last job."""

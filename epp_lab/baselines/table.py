@@ -71,6 +71,19 @@ BASELINES: Final[Mapping[str, Baseline]] = {
             ],
         ),
     ),
+    "go-lora": Baseline(
+        "go-default and the Go picker's LoRA affinity 1",
+        configured(
+            "lab-go-approx-prefix-producer",
+            "max-score-picker",
+            weights=[
+                ("lab-raw-queue-scorer", 2),
+                ("lab-raw-kv-scorer", 2),
+                ("prefix-cache-scorer", 3),
+                ("lora-affinity-scorer", 1),
+            ],
+        ),
+    ),
     "sticky": Baseline(
         "the Go picker's sticky until saturated: warm caches first, then fewest prompt tokens",
         configured(

@@ -1,0 +1,41 @@
+"""The knee of a workload: the highest rate at which one policy still meets the SLO."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Final
+
+from epp_lab.run import run_workload
+from epp_lab.workload import Workload
+
+GOOD: Final = 0.9
+"""Share of the requests that must meet the SLO."""
+PRECISION: Final = 0.03
+
+
+def knee(workload: Workload, policy: str, seeds: Sequence[int]) -> float:
+    """Requests in a second for each replica, to within `PRECISION`, by halving on a log scale."""
+
+    def good(load: float) -> bool:
+        found = [run_workload(workload, policy, load, seed).measure.goodput for seed in seeds]
+        return fmean(found) >= GOOD
+
+    low, high = _bracket(good)
+    while high / low > 1 + PRECISION:
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if good(middle) else (low, middle)
+    return (low * high) ** 0.5 * workload.knee
+
+
+def _bracket(good: object) -> tuple[float, float]:
+    """A load that is good and one, twice as high, that is not."""
+    assert callable(good)
+    load = 1.0
+    if good(load):
+        while good(load * 2):
+            load *= 2
+        return load, load * 2
+    while not good(load / 2):
+        load /= 2
+    return load / 2, load
