@@ -26,6 +26,7 @@ from epp.admission.overload import LagShedder
 from epp.app.kvevents import KvEvents
 from epp.app.live import LiveConfig, read_config
 from epp.app.pages import Pages
+from epp.app.rendering import Rendering
 from epp.app.serving import GrpcPorts, Serving
 from epp.app.sources import dialects_of, discovery_of, fetch_settings_of, scrape_settings_of
 from epp.config.options import RunOptions
@@ -164,6 +165,7 @@ class Picker:
         self._own(tasks, discovery.run(), "discovery")
         self._own(tasks, self._scrape(fetch), "scraper")
         self._own(tasks, self._kv_events.run(), "kv events")
+        self._own(tasks, Rendering(self._live, self._store).run(), "rendering")
         if self._options.config_file:
             self._own(tasks, self._config_watch().run(), "config")
 

@@ -1,48 +1,98 @@
-"""The producer of token counts."""
+"""The producer of a prompt's tokens."""
 
+from collections.abc import Awaitable
 from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
 from epp.config.params import PluginParams
+from epp.config.units import Duration
+from epp.domain.request import Request
+from epp.points import Tools
+from epp.tokens.local import LocalTokenizer
+from epp.tokens.render import Renderer
+from epp.tokens.renderings import MOST_TOKENS
+from epp.tokens.tokenized import TOKENIZED, Tokenized, given
+
+OF_THE_POOL = "pool"
+"""Instead of a URL: any ready endpoint of the pool renders."""
+
+
+class VllmRender(PluginParams):
+    """Who renders, and how long a request may wait for it."""
+
+    url: str = Field(default="http://localhost:8000", pattern=r"^(https?://.+|pool)$")
+    timeout: Duration = Field(default=0.3, gt=0)
+    mm_timeout: Duration | None = None
+    most_tokens: int = Field(default=MOST_TOKENS, ge=1)
+
+
+class Local(PluginParams):
+    """A `tokenizer.json`."""
+
+    file: str = Field(min_length=1)
 
 
 class TokenProducer:
-    """token-producer: how prompts are counted in tokens.
+    """token-producer: what a prompt is in the engine's own tokens.
 
-    Formula: exact where the client sends token ids, else bytes of text / 4, rounded up. The parser
-    has counted already; this type is there so that configurations may name it.
-    Parameters: modelName (not needed to estimate), estimate (settings for images and video; they
-    are accepted and count nothing yet), vllm and udsTokenizerConfig (refused).
-    Writes: prompt_tokens of the request.
-    Differs from the Go picker: does not call an engine to render prompts on the critical path.
+    Formula: exact where the client sends token ids; else as `vllm` renders it or as `local`
+    tokenizes it, where one of them is configured and answers in time; else bytes of text / 4,
+    rounded up, which is enough for counting but not for exact matches.
+    Parameters: modelName (accepted, the request names it), estimate (settings for images and video;
+    accepted, they count nothing yet), vllm (url: of an engine, or `pool` for any of the pool,
+    default http://localhost:8000; timeout: default 300ms, and never longer than all facts of a
+    request may take; mmTimeout: accepted; mostTokens: remembered, default 4000000), local (file: a
+    tokenizer.json, for completions; needs the package tokenizers), udsTokenizerConfig (refused).
+    Writes: tokens of the prompts, for precise-prefix-cache-producer.
+    Differs from the Go picker: a conversation whose beginning is known is not waited for; few
+    renderings are asked for at a time, and none twice; a failure costs exactness alone.
     Example:
         - type: token-producer
-          parameters: {estimate: {}}
+          parameters: {vllm: {url: pool}}
     """
 
     type: ClassVar[str] = "token-producer"
-    point: ClassVar[str] = "fact-producer"
 
     class Params(PluginParams):
         model_name: str = ""
         estimate: dict[str, Any] = Field(default_factory=dict)
-        vllm: dict[str, Any] | None = None
+        vllm: VllmRender | None = None
+        local: Local | None = None
         uds_tokenizer_config: dict[str, Any] | None = None
-
-        @field_validator("vllm")
-        @classmethod
-        def _no_rendering(cls, _value: object) -> None:
-            raise ValueError(
-                "rendering by vLLM is not offered: remove `vllm`, prompts are estimated"
-            )
 
         @field_validator("uds_tokenizer_config")
         @classmethod
         def _no_socket(cls, _value: object) -> None:
             raise ValueError(
-                "a tokenizer over a Unix socket is not offered: remove `udsTokenizerConfig`"
+                "a tokenizer over a Unix socket is not offered: use `vllm`, or remove it"
             )
 
-    def __init__(self, params: Params) -> None:
+    def __init__(self, params: Params, tools: Tools) -> None:
         self.params = params
+        self.renderer: Renderer | None = None
+        if (vllm := params.vllm) is not None:
+            self.renderer = tools.state.keep(
+                "renderer",
+                lambda: Renderer(vllm.most_tokens, vllm.timeout),
+                shape=f"timeout={vllm.timeout} tokens={vllm.most_tokens}",
+            )
+        self._local = LocalTokenizer(params.local.file) if params.local else None
+
+    def gather(self, request: Request) -> Awaitable[None] | None:
+        told: Tokenized | Awaitable[Tokenized | None] | None = given(request.prompts)
+        if told is None and self.renderer is not None:
+            told = self.renderer.tokens(request)
+        if isinstance(told, Tokenized):
+            request.facts.put(TOKENIZED, told)
+            return None
+        if told is None and self._local is None:
+            return None
+        return self._wait(told, request)
+
+    async def _wait(self, told: Awaitable[Tokenized | None] | None, request: Request) -> None:
+        tokens = await told if told is not None else None
+        if tokens is None and self._local is not None:
+            tokens = await self._local.tokens(request)
+        if tokens is not None:
+            request.facts.put(TOKENIZED, tokens)

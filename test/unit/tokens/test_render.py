@@ -1,0 +1,267 @@
+"""Renderings: asked for once, remembered, found again by the beginning of a conversation."""
+
+import asyncio
+from array import array
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.pools import request, tools
+
+from epp.errors import ConfigError
+from epp.plugins.producers.tokens import TokenProducer
+from epp.tokens.render import Renderer, rendered
+from epp.tokens.renderings import Renderings
+from epp.tokens.tokenized import TOKENIZED, Item, Tokenized
+
+TURN = b'[{"role":"user","content":"' + b"word " * 200 + b'"}'
+
+
+class Engine:
+    """Renders a body as its bytes; answers when told to."""
+
+    def __init__(self, *, fails=None, slow=False):
+        self.asked = []
+        self.fails = fails
+        self.gate = asyncio.Event()
+        if not slow:
+            self.gate.set()
+
+    async def __call__(self, path, body):
+        self.asked.append(path)
+        await self.gate.wait()
+        if self.fails is not None:
+            raise self.fails
+        return msgspec.json.encode({"token_ids": list(body), "features": None})
+
+
+def chat(text, **fields):
+    return request(text, kind="chat", body=text, **fields)
+
+
+def renderer(engine, *, timeout=1.0, at_once=16):
+    it = Renderer(10_000, timeout, at_once)
+    it.post = engine
+    return it
+
+
+async def told(it, asked):
+    found = it.tokens(asked)
+    return found if found is None or isinstance(found, Tokenized) else await found
+
+
+async def test_a_prompt_is_rendered_once_and_remembered():
+    engine = Engine()
+    it = renderer(engine)
+    first = await told(it, chat(TURN))
+    again = it.tokens(chat(TURN))
+
+    assert list(first.prompts[0]) == list(TURN)
+    assert again is first
+    assert engine.asked == ["/v1/chat/completions/render"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        ("completions", "/v1/completions/render"),
+        ("messages", "/v1/messages/render"),
+        ("responses", "/v1/responses/render"),
+    ],
+)
+async def test_each_kind_is_rendered_on_its_path(kind, path):
+    engine = Engine()
+    await told(renderer(engine), request(b"text", kind=kind, body=b"{}"))
+
+    assert engine.asked == [path]
+
+
+async def test_kinds_without_a_prompt_to_render_are_not_asked_about():
+    engine = Engine()
+
+    assert renderer(engine).tokens(request(b"text", kind="embeddings")) is None
+    assert engine.asked == []
+
+
+async def test_the_next_turn_does_not_wait_for_what_is_known_of_it():
+    engine = Engine()
+    it = renderer(engine)
+    await told(it, chat(TURN))
+    longer = chat(TURN + b',{"role":"assistant","content":"yes"}')
+    found = it.tokens(longer)
+    await asyncio.sleep(0.01)
+
+    assert found.by == "render-prefix"
+    assert list(found.prompts[0]) == list(TURN)
+    assert it.tokens(longer).by == "render"
+
+
+async def test_with_little_known_the_whole_is_waited_for():
+    it = renderer(Engine())
+    await told(it, chat(TURN))
+    found = await told(it, chat(TURN + b"," + b"x" * 5000))
+
+    assert found.by == "render"
+
+
+async def test_requests_with_one_text_ask_once():
+    engine = Engine(slow=True)
+    it = renderer(engine)
+    both = asyncio.gather(told(it, chat(TURN)), told(it, chat(TURN)))
+    await asyncio.sleep(0.01)
+    engine.gate.set()
+
+    assert [found.by for found in await both] == ["render", "render"]
+    assert len(engine.asked) == 1
+
+
+async def test_only_so_many_are_asked_at_once():
+    engine = Engine(slow=True)
+    it = renderer(engine, at_once=1)
+    first = asyncio.create_task(told(it, chat(TURN)))
+    await asyncio.sleep(0.01)
+    second = it.tokens(chat(b"other"))
+    engine.gate.set()
+    await first
+
+    assert second is None
+    assert it.skipped == 1
+
+
+@pytest.mark.parametrize("fails", [OSError("refused"), TimeoutError(), ValueError("odd")])
+async def test_a_failure_costs_the_tokens_alone(fails):
+    it = renderer(Engine(fails=fails))
+
+    assert await told(it, chat(TURN)) is None
+    assert it.failed == 1
+
+
+async def test_an_engine_that_is_too_slow_is_not_waited_for():
+    it = renderer(Engine(slow=True), timeout=0.02)
+
+    assert await told(it, chat(TURN)) is None
+    assert it.failed == 1
+
+
+async def test_a_request_that_gives_up_leaves_the_rendering_to_the_next():
+    engine = Engine(slow=True)
+    it = renderer(engine)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await told(it, chat(TURN))
+    engine.gate.set()
+    await asyncio.sleep(0.01)
+
+    assert it.tokens(chat(TURN)).by == "render"
+
+
+async def test_nobody_is_left_waiting_at_the_end():
+    it = renderer(Engine(slow=True))
+    waiting = asyncio.create_task(told(it, chat(TURN)))
+    await asyncio.sleep(0.01)
+    await it.close()
+    done = await asyncio.gather(waiting, return_exceptions=True)
+
+    assert isinstance(done[0], asyncio.CancelledError)
+
+
+# -- answers ---------------------------------------------------------------------------------------
+
+
+def test_images_are_found_where_they_stand():
+    answer = {
+        "token_ids": [1, 2, 3, 4],
+        "features": {
+            "mm_hashes": {"image": ["b", "a"], "audio": [None]},
+            "mm_placeholders": {
+                "image": [{"offset": 2, "length": 1}, {"offset": 0, "length": 1}],
+                "audio": [{"offset": 3, "length": 1}],
+            },
+            "kwargs_data": {"image": ["..."]},
+        },
+    }
+
+    assert rendered(msgspec.json.encode(answer)).items == ((Item("a", 0, 1), Item("b", 2, 1)),)
+
+
+def test_several_prompts_come_as_a_list():
+    made = rendered(b'[{"token_ids":[1,2]},{"token_ids":[3]}]')
+
+    assert [list(ids) for ids in made.prompts] == [[1, 2], [3]]
+
+
+@pytest.mark.parametrize("answer", [b"", b"{}", b"[1]", b'{"token_ids":[-1]}', b"<html>"])
+def test_what_is_no_rendering_is_said_to_be_none(answer):
+    with pytest.raises(ValueError, match="no rendering"):
+        rendered(answer)
+
+
+# -- memory ----------------------------------------------------------------------------------------
+
+
+def tokens(count):
+    return Tokenized((array("I", range(count)),), by="render")
+
+
+def test_another_model_or_kind_is_another_text():
+    known = Renderings()
+    known.put(TURN, "m", "chat", tokens(5))
+
+    assert known.find(TURN, "m", "chat").share == 1.0
+    assert known.find(TURN, "n", "chat") is None
+    assert known.find(TURN, "m", "messages") is None
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.binary(max_size=600), st.integers(0, 40)), max_size=20))
+def test_the_room_is_never_exceeded_and_nothing_is_left_over(story):
+    known = Renderings(most_tokens=100)
+    for text, count in story:
+        known.put(text, "m", "chat", tokens(count))
+
+        assert known.tokens <= 100
+        assert known.tokens == sum(made.tokens for made, _ in known._by_text.values())
+        assert set(known._by_end.values()) <= set(known._by_text)
+
+
+# -- the plugin ------------------------------------------------------------------------------------
+
+
+def producer(given=None):
+    return TokenProducer(TokenProducer.Params.model_validate(given or {}), tools("tokens"))
+
+
+def test_ids_a_client_sends_are_taken():
+    asked = request(range(5))
+
+    assert producer().gather(asked) is None
+    assert asked.facts.get(TOKENIZED).by == "request"
+
+
+def test_text_stays_text_where_nobody_is_asked():
+    asked = request(b"text")
+
+    assert producer().gather(asked) is None
+    assert asked.facts.get(TOKENIZED) is None
+
+
+async def test_text_is_rendered_where_that_is_configured():
+    it, asked = producer({"vllm": {"url": "pool"}}), chat(TURN)
+    it.renderer.post = Engine()
+    await it.gather(asked)
+
+    assert asked.facts.get(TOKENIZED).by == "render"
+
+
+@pytest.mark.parametrize(
+    "given", [{"vllm": {"url": "ftp://x"}}, {"udsTokenizerConfig": {}}, {"local": {"file": ""}}]
+)
+def test_what_cannot_be_had_is_refused(given):
+    with pytest.raises((ValueError, ConfigError)):
+        producer(given)
+
+
+def test_a_tokenizer_of_our_own_needs_its_library_and_its_file():
+    with pytest.raises(ValueError, match="local"):
+        producer({"local": {"file": "/no/such/tokenizer.json"}})
