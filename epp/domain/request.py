@@ -6,7 +6,7 @@ finds out about a request on its way is kept under typed keys in `Request.facts`
 
 import enum
 from collections.abc import Sequence
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -73,15 +73,16 @@ class Facts:
     __slots__ = ("_values",)
 
     def __init__(self) -> None:
-        self._values: dict[Key[object], object] = {}
+        self._values: dict[Any, Any] = {}
 
     def get(self, key: Key[T]) -> T | None:
         """The fact under `key`, or None if nobody wrote it."""
-        return cast("T | None", self._values.get(cast("Key[object]", key)))
+        value: T | None = self._values.get(key)
+        return value
 
     def put(self, key: Key[T], value: T) -> None:
         """Write a fact; a second writer of the same key replaces the first."""
-        self._values[cast("Key[object]", key)] = value
+        self._values[key] = value
 
 
 class SubsetHint(msgspec.Struct, frozen=True):
