@@ -1,7 +1,6 @@
 """The producer of prefix matches from our own picks."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import ClassVar, Final, NamedTuple
 
 import numpy as np
@@ -161,8 +160,5 @@ class ApproxPrefixCacheProducer:
 
 def picked_rows(decision: Decision, pool: PoolView) -> list[int]:
     """Rows of the first endpoint of every profile that picked one."""
-    rows = []
-    for result in (decision.primary, *decision.others):
-        with suppress(ValueError, IndexError):
-            rows.append(pool.endpoints.index(result.picked[0]))
-    return rows
+    firsts = [result.picked[0] for result in (decision.primary, *decision.others) if result.picked]
+    return [pool.endpoints.index(first) for first in firsts if first in pool.endpoints]
