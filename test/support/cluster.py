@@ -111,6 +111,18 @@ class Cluster:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{await self.tell(namespace)}") from error
 
+    async def until_updated(self, namespace: str, name: str, seconds: float) -> None:
+        """Every pod of the Deployment is of its newest form, ready or not."""
+
+        async def updated() -> bool:
+            found = await self.api.get("Deployment", name, namespace)
+            status, wanted = found["status"], found["spec"]["replicas"]
+            seen = status["observedGeneration"] >= found["metadata"]["generation"]
+            counts = (status.get("replicas", 0), status.get("updatedReplicas", 0))
+            return seen and counts == (wanted, wanted)
+
+        await until(updated, seconds, f"deployment {name} keeps old pods")
+
     async def tell(self, namespace: str) -> str:
         """Every pod of the namespace with its state and the end of its log."""
         told = []
@@ -162,6 +174,23 @@ def placed(document: Object, namespace: str) -> Object:
         return document
     metadata = {"namespace": namespace, **document["metadata"]}
     return {**document, "metadata": metadata}
+
+
+def moved(found: Iterable[Object], namespace: str) -> list[Object]:
+    """Rendered documents as if their kustomization had named this namespace."""
+    return [moved_one(each, namespace) for each in found]
+
+
+def moved_one(document: Object, namespace: str) -> Object:
+    scoped = document["kind"] in CLUSTER_SCOPED
+    metadata = {**document["metadata"], **({} if scoped else {"namespace": namespace})}
+    if document["kind"] == "ClusterRoleBinding":
+        # One for each namespace, or the second would take the first one's subjects away.
+        metadata["name"] = f"{metadata['name']}-{namespace}"
+    result = {**document, "metadata": metadata}
+    if "subjects" in document:
+        result["subjects"] = [{**each, "namespace": namespace} for each in document["subjects"]]
+    return result
 
 
 def documents(text: str) -> list[Object]:

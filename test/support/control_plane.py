@@ -181,6 +181,8 @@ def controller_flags(folder: Path, pki: Path) -> list[str]:
         f"--service-account-private-key-file={pki / 'service-accounts.key'}",
         f"--root-ca-file={pki / 'ca.crt'}",
         "--use-service-account-credentials=true",
+        # A new node takes pods after one such period.
+        "--node-monitor-period=1s",
         "--leader-elect=false",
         "--bind-address=127.0.0.1",
         "--profiling=false",

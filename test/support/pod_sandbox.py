@@ -142,7 +142,12 @@ async def start_container(
     """Run `argv` in the pod's network and files of its own; what it prints goes to `log`."""
     root = folder / "root"
     script = "\n".join(
-        [*root_lines(folder), *mount_lines(root, mounts), *last_lines(root, limits, hostname)]
+        [
+            *root_lines(folder),
+            *mount_lines(root, mounts),
+            *program_lines(root, mounts),
+            *last_lines(root, limits, hostname),
+        ]
     )
     run = ["chroot", str(root), *privileges(limits), "env", "-C", workdir, *argv]
     with log.open("ab") as sink:
@@ -180,16 +185,13 @@ def children_of(pid: int) -> list[int]:
 
 
 def root_lines(folder: Path) -> list[str]:
-    """An overlay over this machine's files, with this machine's devices."""
+    """This machine's files, writable for the container alone, with this machine's devices."""
     root = folder / "root"
-    layers = f"lowerdir=/,upperdir={folder / 'upper'},workdir={folder / 'work'}"
-    if not root_is_real():
-        layers += ",userxattr"
+    files = overlay_lines(folder) if root_is_real() else bound_lines(root)
     return [
         "mount --make-rprivate /",
         f"mkdir -p {folder / 'upper'} {folder / 'work'} {root}",
-        f"mount -t overlay overlay -o {layers} {root}",
-        *program_lines(root),
+        *files,
         f"mount -t proc proc {root}/proc || mount --rbind /proc {root}/proc",
         f"mount --rbind /dev {root}/dev",
         f"mount --rbind /sys {root}/sys",
@@ -197,20 +199,47 @@ def root_lines(folder: Path) -> list[str]:
     ]
 
 
-def program_lines(root: Path) -> list[str]:
-    """Programs on other file systems are bound in; folders above them can be passed."""
+def overlay_lines(folder: Path) -> list[str]:
+    """An overlay over all of this machine's root; folders above the programs can be passed."""
+    root = folder / "root"
+    layers = f"lowerdir=/,upperdir={folder / 'upper'},workdir={folder / 'work'}"
+    above = {f"{root}{each}" for path in PROGRAMS for each in path.parents if on_root(each)}
+    passable = " ".join(sorted(above - {f"{root}/"}))
+    return [f"mount -t overlay overlay -o {layers} {root}", f"chmod o+x {passable} {root}"]
+
+
+def bound_lines(root: Path) -> list[str]:
+    """Each folder of this machine's root bound in, and a copy of /etc.
+
+    In a user namespace nothing may lie over a root that has mounts of its own below it.
+    """
+    special = "proc|sys|dev|run|etc"
+    return [
+        f"mount -t tmpfs -o mode=755 tmpfs {root}",
+        "for each in /*; do",
+        f'  if [ -L "$each" ]; then cp -P "$each" {root}/; continue; fi',
+        f'  [ -d "$each" ] || continue; mkdir {root}"$each"',
+        f'  case "$each" in /{special.replace("|", "|/")}) ;;',
+        f'  *) mount --rbind "$each" {root}"$each" ;; esac',
+        "done",
+        f"cp -a /etc/. {root}/etc 2>/dev/null || true",
+    ]
+
+
+def program_lines(root: Path, mounts: Sequence[Mount]) -> list[str]:
+    """Programs bound in where they lie on another file system, or a volume would hide them."""
+    hidden = [Path(mount.target) for mount in mounts]
     lines = []
     for program in dict.fromkeys(PROGRAMS):
-        if program.stat().st_dev != Path("/").stat().st_dev:
-            lines += [
-                f"mkdir -p {root}{program}",
-                f"mount --bind -o ro {program} {root}{program}",
-            ]
-        else:
-            above = [f"{root}{each}" for each in program.parents if str(each) != "/"]
-            if above:
-                lines.append(f"chmod o+x {' '.join(above)}")
+        if on_root(program) and not any(program.is_relative_to(each) for each in hidden):
+            continue
+        lines += [f"mkdir -p {root}{program}", f"mount --rbind {program} {root}{program}"]
     return lines
+
+
+def on_root(path: Path) -> bool:
+    """Whether it lies on the file system of the root."""
+    return path.stat().st_dev == Path("/").stat().st_dev
 
 
 def mount_lines(root: Path, mounts: Sequence[Mount]) -> list[str]:
