@@ -35,6 +35,7 @@ class DebugSources:
     prefix: Callable[[str], pages.PrefixPage | None] = lambda endpoint: None
     """By endpoint name; None for an endpoint nobody knows."""
     config: Callable[[], pages.ConfigPage] = lambda: pages.ConfigPage("default")
+    kv_events: Callable[[], pages.KvEventsPage] = pages.KvEventsPage
     allowed_hosts: frozenset[str] = field(default_factory=frozenset)
     """Host names the listener answers to besides addresses and localhost."""
 
@@ -52,6 +53,7 @@ class DebugPages:
         app.router.add_get("/debug/decisions", self.decisions)
         app.router.add_get("/debug/prefix", self.prefix)
         app.router.add_get("/debug/config", self.config)
+        app.router.add_get("/debug/kvevents", self.kv_events)
         app.router.add_get("/debug/tasks", self.tasks)
         app.router.add_get("/debug/schema/{page}", self.schema)
         app.router.add_get("/debug", self.index)
@@ -91,6 +93,9 @@ class DebugPages:
 
     async def config(self, request: web.Request) -> web.Response:
         return answer(self._sources.config())
+
+    async def kv_events(self, request: web.Request) -> web.Response:
+        return answer(self._sources.kv_events())
 
     async def tasks(self, request: web.Request) -> web.Response:
         rows = sorted((row(task) for task in asyncio.all_tasks()), key=lambda task: task.name)

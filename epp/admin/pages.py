@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from epp.observe.compared import Compared
 from epp.observe.decisions import DecisionRecord
 
 
@@ -108,6 +109,41 @@ class PrefixPage(msgspec.Struct, frozen=True):
     indexes: tuple[PrefixIndex, ...] = ()
 
 
+class FollowedRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One endpoint whose engine's cache is followed by its events."""
+
+    endpoint: str
+    events_address: str = ""
+    """Where its events are fetched; empty where its engine dials."""
+    linked: bool = False
+    live: bool = False
+    """Whether its events arrive without a gap."""
+    replays: bool = False
+    next: int | None = None
+    """The number of its next batch; null while there was none."""
+    age: float | None = None
+    """Since its last batch."""
+    blocks: int = 0
+    block_tokens: int = 0
+    """Tokens in a block of the index for it; 0 while its events have not said."""
+    engine_block_tokens: int = 0
+    """The same as its metrics say; 0 where they do not."""
+    resets: Mapping[str, int] = {}
+    """How often what was known of it was given up, by why."""
+
+
+class KvEventsPage(msgspec.Struct, frozen=True, kw_only=True):
+    """/debug/kvevents"""
+
+    configured: bool = False
+    endpoints: tuple[FollowedRow, ...] = ()
+    counts: Mapping[str, int] = {}
+    tokens_by: Mapping[str, int] = {}
+    """Requests by who told their tokens."""
+    compared: tuple[Compared, ...] = ()
+    """The last requests whose usage was seen, newest last."""
+
+
 class ConfigPage(msgspec.Struct, frozen=True):
     """/debug/config: the configuration in force and where it came from."""
 
@@ -143,6 +179,7 @@ PAGES: Final[Mapping[str, type[msgspec.Struct]]] = {
     "decisions": DecisionsPage,
     "prefix": PrefixPage,
     "config": ConfigPage,
+    "kvevents": KvEventsPage,
     "tasks": TasksPage,
 }
 

@@ -3,11 +3,13 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
+from epp.admin import pages
 from epp.app.live import LiveConfig
 from epp.app.sources import only
 from epp.datastore import Datastore
@@ -55,6 +57,20 @@ class KvEvents:
     def status(self) -> Sequence[SourceStatus]:
         """Every followed endpoint; none where nothing is followed."""
         return self._follower.status() if self._follower else ()
+
+    def page(self) -> pages.KvEventsPage:
+        """Who is followed, and how well predictions came true."""
+        producer = self.producer
+        if producer is None:
+            return pages.KvEventsPage()
+        sizes = {row["name"]: row["block_size"] for row in self._store.describe()}
+        return pages.KvEventsPage(
+            configured=True,
+            endpoints=tuple(row_of(s, sizes.get(s.endpoint, 0)) for s in self.status()),
+            counts={name: n for name, n in asdict(self.counts).items() if isinstance(n, int)},
+            tokens_by=dict(producer.served),
+            compared=tuple(producer.compared),
+        )
 
     async def run(self) -> None:
         """Follow what the configuration in force asks for, until cancelled."""
@@ -155,6 +171,22 @@ class KvEvents:
             snapshot.write(path, data)
         except OSError as error:
             self._log.warning("kv_events_snapshot_not_written", path=path, why=str(error))
+
+
+def row_of(told: SourceStatus, engine_block_tokens: int) -> pages.FollowedRow:
+    return pages.FollowedRow(
+        endpoint=told.endpoint,
+        events_address=told.address,
+        linked=told.linked,
+        live=told.live,
+        replays=told.replays,
+        next=told.next,
+        age=told.age,
+        blocks=told.blocks,
+        block_tokens=told.block_tokens,
+        engine_block_tokens=engine_block_tokens,
+        resets=told.resets,
+    )
 
 
 def follow_settings(params: PreciseParams) -> FollowSettings:

@@ -47,7 +47,11 @@ class Pages:
         self._held = held
         self._clock = clock
 
-    def sources(self, allowed_hosts: tuple[str, ...]) -> DebugSources:
+    def sources(
+        self,
+        allowed_hosts: tuple[str, ...],
+        kv_events: Callable[[], pages.KvEventsPage] = pages.KvEventsPage,
+    ) -> DebugSources:
         return DebugSources(
             endpoints=self.endpoints,
             requests=self.requests,
@@ -55,6 +59,7 @@ class Pages:
             last_decisions=lambda count: pages.DecisionsPage(self._decisions.last(count)),
             prefix=self.prefix,
             config=self.config,
+            kv_events=kv_events,
             allowed_hosts=frozenset(allowed_hosts),
         )
 

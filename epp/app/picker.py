@@ -208,7 +208,7 @@ class Picker:
         registry.register(Metrics(*subjects, old_names=options.emit_old_metrics))
         return Admin(
             registry,
-            self._pages.sources(options.debug_allowed_hosts),
+            self._pages.sources(options.debug_allowed_hosts, kv_events=self._kv_events.page),
             metrics_host=options.metrics_host,
             metrics_port=options.metrics_port,
             debug_host=options.debug_host,

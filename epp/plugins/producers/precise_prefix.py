@@ -1,20 +1,27 @@
 """The producer of prefix matches from the engines' own events, and the scorer that reads it."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
+import msgspec
 import numpy as np
 
 from epp.datastore.residency import Residency, every, thinned
 from epp.domain.decision import Decision
+from epp.domain.headers import REQUEST_ID
 from epp.domain.pool import Column, Floats, Ints, Mask, PoolView, Scores
 from epp.domain.request import Key, Request
+from epp.domain.response import Usage
+from epp.observe.compared import Compared
 from epp.plugins.columns import PREFIX_TOKENS, PREFIX_TOTAL, matched_share, named
 from epp.plugins.producers.approx_prefix import picked_rows
 from epp.plugins.producers.precise_params import PreciseParams
 from epp.points import Tools
 from epp.tokens.blocks import block_keys, cache_seed, own_block
 from epp.tokens.tokenized import TOKENIZED, Tokenized, exact_keys, given
+
+MOST_COMPARED: Final = 1000
 
 
 class Chains(NamedTuple):
@@ -78,6 +85,7 @@ class PrecisePrefixCacheProducer:
         self._own_tokens = named(PREFIX_TOKENS, tools.name)
         self._own_total = named(PREFIX_TOTAL, tools.name)
         self._keys: Key[dict[int, Chains]] = Key(f"exact block keys of {tools.name}")
+        self._predicted: Key[Compared] = Key(f"prediction of {tools.name}")
         self._slow_weight = params.slow_weight
         most = params.indexer_config.kv_block_index_config.in_memory_config.size
         wait = params.speculative_ttl if params.speculative_indexing else 0.0
@@ -86,6 +94,9 @@ class PrecisePrefixCacheProducer:
         )
         self.served: dict[str, int] = tools.state.keep("tokens served", dict)
         """Requests by who told their tokens: request, render, local, bytes, ..."""
+        self.compared: deque[Compared] = tools.state.keep(
+            "compared", lambda: deque(maxlen=MOST_COMPARED)
+        )
 
     # -- moments ----------------------------------------------------------------------------------
 
@@ -109,12 +120,44 @@ class PrecisePrefixCacheProducer:
     def picked(self, request: Request, pool: PoolView, decision: Decision) -> None:
         """The endpoints that were picked will hold the prompt."""
         now = self._clock()
+        self._note_prediction(request, pool, decision)
         for row in picked_rows(decision, pool):
             slot = int(pool.slots[row])
             size = self.residency.block_tokens(slot) or self._default_size(pool)
             capacity = self._capacity(pool, row) // (size * every(size))
             for chain in self._chains(request, size).chains:
                 self.residency.expect(slot, thinned(chain, size), capacity, now)
+
+    def used(self, request: Request, decision: Decision, usage: Usage) -> None:
+        """Keep what was predicted beside what the engine says, for `epp doctor`."""
+        said = request.facts.get(self._predicted)
+        if said is not None:
+            self.compared.append(
+                msgspec.structs.replace(
+                    said, reported_tokens=usage.prompt_tokens, cached=usage.cached_tokens
+                )
+            )
+
+    def _note_prediction(self, request: Request, pool: PoolView, decision: Decision) -> None:
+        cached = pool.get(self._own_tokens)
+        if cached is None or decision.endpoint not in pool.endpoints:
+            return
+        row = pool.endpoints.index(decision.endpoint)
+        told = tokens_of(request)
+        prediction = Compared(
+            id=request.id,
+            client_id=request.headers.get(REQUEST_ID, ""),
+            endpoint=decision.endpoint.name,
+            tokens_by=told.by if told is not None else "bytes",
+            tokens=told.tokens if told is not None else request.prompt_tokens,
+            reported_tokens=0,
+            predicted=int(cached[row]),
+            cached=None,
+            live=int(pool.slots[row]) in self.residency.live,
+            salted=bool(request.cache_salt),
+            adapter=self._adapter(request),
+        )
+        request.facts.put(self._predicted, prediction)
 
     def held_blocks(self, slot: int) -> int:
         """Blocks the endpoint in `slot` holds; for the debug page."""
@@ -133,8 +176,7 @@ class PrecisePrefixCacheProducer:
         return known[size]
 
     def _hashed(self, request: Request, size: int) -> Chains:
-        adapter = request.target_model if request.target_model in self.residency.adapters else ""
-        seed = cache_seed(request.cache_salt, adapter)
+        seed = cache_seed(request.cache_salt, self._adapter(request))
         most = self.params.max_prefix_tokens_to_match
         told = tokens_of(request)
         if told is None:
@@ -146,6 +188,10 @@ class PrecisePrefixCacheProducer:
             for ids, beside in zip(told.prompts, items, strict=True)
         )
         return Chains(size, chains, tuple(map(len, told.prompts)), exact=True)
+
+    def _adapter(self, request: Request) -> str:
+        """The adapter a request is for; empty for the base model, whatever it is called."""
+        return request.target_model if request.target_model in self.residency.adapters else ""
 
     def _count(self, request: Request) -> None:
         told = tokens_of(request)
@@ -196,7 +242,8 @@ class PrecisePrefixCacheScorer(PrecisePrefixCacheProducer):
     """precise-prefix-cache-scorer: both the producer of exact matches and a scorer of them.
 
     Formula: cached / total, in prompt tokens, by what precise-prefix-cache-producer finds.
-    Parameters: those of precise-prefix-cache-producer.
+    Parameters: those of precise-prefix-cache-producer: tokenProcessorConfig, indexerConfig,
+    kvEventsConfig, speculativeIndexing, speculativeTTL, maxPrefixTokensToMatch, snapshotFile.
     Reads: slots, block_size, kv_blocks. Writes: what precise-prefix-cache-producer writes.
     Differs from the Go picker: the score is the share of the prompt, not of the longest match, so
     a short match on one endpoint alone weighs little. New configurations name the producer, and

@@ -1,0 +1,293 @@
+"""More requests than the pool has room for, through real Envoy: who goes first, who is refused."""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from contextlib import asynccontextmanager
+from statistics import mean
+
+import aiohttp
+import pytest
+import yaml
+from support.gateway import CHAT, Variant, chat_body, standing
+
+pytestmark = pytest.mark.envoy
+
+ANSWER_TOKENS = 20
+SIMS = ("--time-to-first-token=200ms", "--inter-token-latency=50ms", "--max-num-seqs=3")
+"""At 20 times the speed an answer takes some 60 ms, three at a time."""
+OVERLOAD = Variant("buffered", "watch", sim_flags=SIMS, trust=True)
+TWO_EACH = {"type": "concurrency-detector", "parameters": {"maxConcurrency": 2}}
+
+
+def config(*plugins, **flow):
+    """Flow control with these policies and limits; two requests at each endpoint."""
+    listed = [TWO_EACH, *plugins] if "saturationDetector" not in flow else list(plugins)
+    detector = {"saturationDetector": {"pluginRef": "concurrency-detector"}}
+    return yaml.safe_dump(
+        {
+            "apiVersion": "llm-d.ai/v1alpha1",
+            "kind": "EndpointPickerConfig",
+            "featureGates": ["flowControl"],
+            "plugins": [{"type": "expected-work-scorer"}, *listed],
+            "flowControl": {**detector, **flow},
+        }
+    )
+
+
+@asynccontextmanager
+async def queueing(*plugins, variant=OVERLOAD, flags=(), **flow):
+    written = (f"--config-text={config(*plugins, **flow)}", *flags)
+    async with standing(variant.but(picker_flags=written)) as house:
+        yield house
+
+
+class Crowd:
+    """Clients that all ask at once; who is answered when, and how."""
+
+    def __init__(self, house):
+        self.house = house
+        self.finished = []
+        self.tasks = []
+
+    def ask(self, name, count, **fields):
+        self.tasks += [asyncio.create_task(self._ask(name, fields)) for _ in range(count)]
+
+    async def _ask(self, name, fields):
+        answer = await self.house.chat(
+            f"{name}", max_tokens=ANSWER_TOKENS, ignore_eos=True, **fields
+        )
+        self.finished.append((name, answer))
+
+    async def all(self):
+        await asyncio.gather(*self.tasks)
+        return self.finished
+
+    def places(self, name):
+        return [place for place, (who, _) in enumerate(self.finished) if who == name]
+
+
+def critical(level, workload):
+    context = {"workload_id": workload, "criticality": level}
+    return {"headers": {"x-workload-context": json.dumps(context)}}
+
+
+def of(tenant):
+    return {"headers": {"x-llm-d-inference-fairness-id": tenant}}
+
+
+async def queued(house, count, seconds=5.0):
+    """Wait until so many wait for a turn."""
+    end = time.monotonic() + seconds
+    while (page := await house.debug("requests"))["queued_count"] < count:
+        assert time.monotonic() < end, page["queued_count"]
+        await asyncio.sleep(0.01)
+    return page
+
+
+async def test_critical_workloads_finish_first_and_nobody_is_left_out():
+    ordering = {"type": "workload-ordering-policy", "parameters": {"ratePenalty": "0s"}}
+    band = {"orderingPolicyRef": "workload-ordering-policy"}
+    async with queueing(ordering, defaultPriorityBand=band) as house:
+        crowd = Crowd(house)
+        for level, count in ((1, 40), (3, 25), (5, 15)):
+            crowd.ask(level, count, **critical(level, f"level-{level}"))
+            await queued(house, min(len(crowd.tasks) - 12, 60))
+        answers = await crowd.all()
+
+        low, usual, high = (mean(crowd.places(level)) for level in (1, 3, 5))
+        print(f"mean finishing place: {low:.1f} {usual:.1f} {high:.1f}")
+        assert [answer.status for _, answer in answers] == [200] * 80
+        assert high < usual < low
+        assert {a.headers["x-workload-id"] for n, a in answers if n == 5} == {"level-5"}
+        await house.comes_to_rest()
+
+
+async def test_a_greedy_tenant_waits_for_its_share():
+    fairness = {"type": "deficit-round-robin-fairness-policy", "parameters": {"quantum": 32}}
+    band = {"fairnessPolicyRef": "deficit-round-robin-fairness-policy"}
+    async with queueing(fairness, defaultPriorityBand=band) as house:
+        crowd = Crowd(house)
+        crowd.ask("greedy", 60, **of("greedy"))
+        await queued(house, 40)
+        crowd.ask("modest", 8, **of("modest"))
+        crowd.ask("small", 8, **of("small"))
+        await crowd.all()
+
+        last_modest = max(crowd.places("modest") + crowd.places("small"))
+        behind = sum(place > last_modest for place in crowd.places("greedy"))
+        print(f"greedy requests that finish after the last of the others: {behind} of 60")
+        assert behind >= 20
+        await house.comes_to_rest()
+
+
+async def test_the_least_critical_is_not_starved():
+    """A stream of critical requests that alone is more than the pool can take."""
+    params = {"criticalityStep": "100ms", "ratePenalty": "0s"}
+    ordering = {"type": "workload-ordering-policy", "parameters": params}
+    band = {"orderingPolicyRef": "workload-ordering-policy"}
+    async with queueing(ordering, defaultPriorityBand=band) as house:
+        crowd = Crowd(house)
+        crowd.ask("critical", 60, **critical(5, "critical"))
+        await queued(house, 40)
+        crowd.ask("least", 1, **critical(1, "least"))
+        for _ in range(40):
+            crowd.ask("critical", 6, **critical(5, "critical"))
+            await asyncio.sleep(0.05)
+        await crowd.all()
+
+        (place,) = crowd.places("least")
+        print(f"the least critical request finished as number {place} of {len(crowd.finished)}")
+        assert place < len(crowd.finished) - 50
+        await house.comes_to_rest()
+
+
+async def test_a_saturated_pod_gets_nothing_while_order_holds_on_the_others():
+    detector = {"type": "learned-limit-detector", "parameters": {"initialLimit": 4}}
+    chosen = {"saturationDetector": {"pluginRef": "learned-limit-detector"}}
+    async with queueing(detector, **chosen) as house:
+        full = house.sims[0]
+        async with aiohttp.ClientSession() as direct:
+            load = [
+                asyncio.create_task(hold(direct, full.url + CHAT, tokens=4000)) for _ in range(12)
+            ]
+            try:
+                await full.until(waiting=9)
+                await asyncio.sleep(0.3)
+                crowd = Crowd(house)
+                crowd.ask("low", 40, **critical(1, "low"))
+                await queued(house, 10)
+                crowd.ask("high", 10, **critical(5, "high"))
+                answers = await crowd.all()
+            finally:
+                await ended(load)
+
+        pods = Counter(answer.pod for _, answer in answers)
+        assert pods[full.name] == 0
+        assert set(pods) == {sim.name for sim in house.sims[1:]}
+        assert mean(crowd.places("high")) < mean(crowd.places("low"))
+        await house.comes_to_rest()
+
+
+async def ended(tasks):
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def hold(session, url, tokens):
+    async with session.post(url, json=chat_body("x", max_tokens=tokens, ignore_eos=True)) as answer:
+        await answer.read()
+
+
+async def test_a_flood_is_refused_with_a_time_and_nothing_is_lost():
+    limits = {"maxRequests": 300}
+    async with queueing(**limits) as house:
+        before = await memory(house)
+        started = time.monotonic()
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(connector=connector) as client:
+            answers = await asyncio.gather(*(flood(client, house, n) for n in range(2000)))
+        took = time.monotonic() - started
+        statuses = Counter(status for status, _ in answers)
+        print(f"{dict(statuses)} in {took:.1f} s, {(await memory(house) - before) >> 20} MiB more")
+
+        assert set(statuses) == {200, 429}
+        assert statuses[200] >= 300
+        assert all(int(h["retry-after"]) >= 1 for status, h in answers if status == 429)
+        assert {h["x-llm-d-request-dropped-reason"] for s, h in answers if s == 429} == {
+            "rejected-capacity"
+        }
+        await house.comes_to_rest()
+        page = await house.metrics()
+        assert (
+            'flow_control_requests_total{inference_pool="file",outcome="RejectedCapacity"' in page
+        )
+
+
+async def flood(client, house, number):
+    headers = {"x-llm-d-inference-fairness-id": f"tenant-{number}"}
+    body = chat_body("flood", ignore_eos=True)
+    async with client.post(house.envoy.url + CHAT, json=body, headers=headers) as answer:
+        await answer.read()
+        return answer.status, {name.lower(): value for name, value in answer.headers.items()}
+
+
+async def memory(house):
+    """Resident bytes of the picker."""
+    page = await house.metrics()
+    (line,) = (row for row in page.splitlines() if row.startswith("process_resident_memory_bytes "))
+    return int(float(line.split()[1]))
+
+
+async def test_a_client_that_leaves_the_queue_leaves_at_once():
+    async with queueing() as house:
+        crowd = Crowd(house)
+        crowd.ask("stays", 30)
+        page = await queued(house, 20)
+        assert sorted(row["position"] for row in page["queued"])[:3] == [1, 2, 3]
+        for task in crowd.tasks[10:]:
+            task.cancel()
+        await asyncio.gather(*crowd.tasks, return_exceptions=True)
+
+        await house.comes_to_rest()
+
+
+async def test_waiting_has_an_end():
+    slow = OVERLOAD.but(sim_flags=(*SIMS, "--time-scale=1"), replicas=1)
+    async with queueing(variant=slow, defaultRequestTTL="300ms") as house:
+        crowd = Crowd(house)
+        crowd.ask("first", 2)
+        await asyncio.sleep(0.2)
+        crowd.ask("late", 4)
+        crowd.ask("in haste", 2, headers={"x-epp-request-ttl-ms": "50"})
+        answers = await crowd.all()
+
+        late = [answer for name, answer in answers if name != "first"]
+        assert [answer.status for answer in late] == [429] * 6
+        assert {a.headers["x-llm-d-request-dropped-reason"] for a in late} == {"expired"}
+        assert [name for name, answer in answers][:2] == ["in haste", "in haste"]
+        await house.comes_to_rest()
+
+
+async def test_a_reload_loses_nobody_who_waits(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(config())
+    variant = OVERLOAD.but(picker_flags=(f"--config-file={path}",))
+    async with standing(variant) as house:
+        crowd = Crowd(house)
+        crowd.ask("before", 60)
+        await queued(house, 40)
+        path.write_text(config({"type": "fcfs-ordering-policy"}, maxRequests=5))
+        crowd.ask("between", 1)
+        await asyncio.sleep(0.3)
+        path.write_text(config().replace("flowControl", "flowControl=false", 1))
+        await asyncio.sleep(0.3)
+        answers = await crowd.all()
+
+        assert [answer.status for name, answer in answers if name == "before"] == [200] * 60
+        await house.comes_to_rest()
+
+
+async def test_requests_wait_for_the_first_endpoint():
+    async with queueing(noEndpointRequestTTL="20s") as house:
+        listed = house.folder / "endpoints.yaml"
+        there = listed.read_text()
+        listed.write_text("endpoints: []\n")
+        crowd = Crowd(house)
+        await gone(house)
+        crowd.ask("early", 5)
+        await queued(house, 5)
+        listed.write_text(there)
+        answers = await crowd.all()
+
+        assert [answer.status for _, answer in answers] == [200] * 5
+        await house.comes_to_rest()
+
+
+async def gone(house, seconds=5.0):
+    end = time.monotonic() + seconds
+    while (await house.debug("endpoints"))["endpoints"]:
+        assert time.monotonic() < end
+        await asyncio.sleep(0.02)
