@@ -15,6 +15,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "config": ("epp.cli.config", "Check and explain picker configurations."),
     "envoy-config": ("epp.cli.envoy_config", "Print an Envoy configuration for the picker."),
     "lab": ("epp_lab.cli", "Replay traffic under routing policies, in virtual time."),
+    "doctor": ("epp.cli.doctor", "Name what keeps exact cache knowledge from being exact."),
     "explain": ("epp.cli.explain", "Show why a request went where it went."),
 }
 """Command to its module and its line of help, so that `epp --help` imports none of them."""
