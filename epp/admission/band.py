@@ -40,6 +40,11 @@ class Band:
         """In the order in which they came."""
         return (seat[0] for seat in self._seats.values())
 
+    @property
+    def flows(self) -> tuple[str, ...]:
+        """Names of the queues there are."""
+        return tuple(self._flows)
+
     def newest_first(self) -> Iterator[Waiting]:
         """The other way round."""
         return (seat[0] for seat in reversed(self._seats.values()))

@@ -64,6 +64,11 @@ class Machine:
         """When `expire` has something to do; infinite if never."""
         return self._deadlines[0][0] if self._deadlines else math.inf
 
+    @property
+    def held(self) -> int:
+        """Deadlines that are kept, those of requests that have left included."""
+        return len(self._deadlines)
+
     def waiting(self, request_id: str) -> Waiting | None:
         found = self._by_id.get(request_id)
         return found[0] if found else None

@@ -10,6 +10,7 @@ from epp.domain.headers import (
     LB_NAMESPACE,
     MODEL_REWRITE,
     OBJECTIVE,
+    REQUEST_TTL_MS,
     SLO_TPOT_MS,
     SLO_TTFT_MS,
     SUBSET_NAMESPACE,
@@ -20,7 +21,7 @@ PICKER: Final = "ext_proc"
 PICKER_SERVICE: Final = "envoy.service.ext_proc.v3.ExternalProcessor"
 
 CLIENT_WISHES: Final = frozenset(
-    (*OBJECTIVE, *FAIRNESS_ID, *MODEL_REWRITE, *SLO_TTFT_MS, *SLO_TPOT_MS)
+    (*OBJECTIVE, *FAIRNESS_ID, *MODEL_REWRITE, *SLO_TTFT_MS, *SLO_TPOT_MS, *REQUEST_TTL_MS)
 )
 """Control headers that ask for something; all others steer, and no client may send them."""
 

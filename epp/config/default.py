@@ -22,6 +22,8 @@ schedulingProfiles:
 DEFAULT_PROFILE: Final = "default"
 DEFAULT_PICKER: Final = "max-score-picker"
 DEFAULT_DETECTOR: Final = "utilization-detector"
+DEFAULT_QUEUE_DETECTOR: Final = "learned-limit-detector"
+"""What says that requests have to wait, where flow control is on."""
 DEFAULT_PARSERS: Final = (
     "openai-parser",
     "anthropic-parser",

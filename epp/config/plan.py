@@ -13,13 +13,14 @@ from epp.config.default import (
     DEFAULT_DETECTOR,
     DEFAULT_EXTRACTOR,
     DEFAULT_PARSERS,
+    DEFAULT_QUEUE_DETECTOR,
     DEFAULT_SOURCE,
 )
 from epp.config.instances import Instances, Planned
 from epp.config.load import LoadedConfig
 from epp.config.problems import Path, Problems
 from epp.config.profiles import PlannedProfile, plan_handler, plan_profiles
-from epp.config.queues import PlannedQueues, plan_queues
+from epp.config.queues import GATE, PlannedQueues, plan_queues
 from epp.config.schema import EndpointPickerConfig
 
 ON_THEIR_OWN: Final = frozenset(
@@ -121,7 +122,8 @@ def _detector(config: EndpointPickerConfig, instances: Instances) -> Planned | N
     if config.flow_control and (ref := config.flow_control.saturation_detector):
         path: Path = ("flowControl", "saturationDetector", "pluginRef")
         return instances.refer(ref.plugin_ref, path, "saturation-detector")
-    return instances.inject(DEFAULT_DETECTOR, "no saturation detector is named")
+    detector = DEFAULT_QUEUE_DETECTOR if config.gate(GATE) else DEFAULT_DETECTOR
+    return instances.inject(detector, "no saturation detector is named")
 
 
 def _sources(config: EndpointPickerConfig, instances: Instances) -> tuple[PlannedSource, ...]:

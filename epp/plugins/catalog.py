@@ -49,6 +49,7 @@ from epp.plugins.profiles.disagg import DisaggHeadersHandler, DisaggProfileHandl
 from epp.plugins.profiles.single import SingleProfileHandler
 from epp.plugins.response.served_verifier import DestinationEndpointServedVerifier
 from epp.plugins.saturation.concurrency import ConcurrencyDetector
+from epp.plugins.saturation.learned import LearnedLimitDetector
 from epp.plugins.saturation.utilization import UtilizationDetector
 from epp.plugins.scorers.active_request import ActiveRequestScorer
 from epp.plugins.scorers.context_length import ContextLengthAware
@@ -94,6 +95,7 @@ PLUGINS: Final[tuple[type[Any], ...]] = (
     AlwaysDisaggMultimodalDecider,
     UtilizationDetector,
     ConcurrencyDetector,
+    LearnedLimitDetector,
     FcfsOrderingPolicy,
     EdfOrderingPolicy,
     SloDeadlineOrderingPolicy,

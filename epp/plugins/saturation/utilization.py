@@ -21,8 +21,9 @@ class UtilizationDetector:
     headroom (accepted: of use only to a filter).
     Reads: waiting, kv_usage, fresh.
     Differs from the Go picker: endpoints without fresh gauges are left out instead of counting as
-    full, and if none has any the pool is idle; dispatches a scrape has not seen yet count as
-    waiting; requests are held back for endpoints, not for the pool's mean.
+    full, and if none has any the pool is idle; requests are held back for endpoints, not for the
+    pool's mean; what was sent since the last scrape counts as waiting where somebody waits already
+    or the size of the engine's batch is known.
     Example:
         - type: utilization-detector
           parameters: {queueDepthThreshold: 10}

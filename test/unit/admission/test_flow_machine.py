@@ -73,7 +73,7 @@ def test_without_room_nobody_goes():
     assert len(machine) == 1
 
 
-# -- flows, lanes, subsets --------------------------------------------------------------------------
+# -- flows, lanes, subsets ------------------------------------------------------------------------
 
 
 def test_flows_take_turns():
@@ -239,7 +239,7 @@ ARRIVAL = st.tuples(
 @settings(max_examples=60, deadline=None)
 @given(st.lists(ARRIVAL, min_size=1, max_size=60), st.floats(0.0, 2.0), st.floats(0.0, 2.0))
 def test_nobody_is_overtaken_by_who_came_later_than_the_limit(arrivals, step, penalty):
-    """One endpoint, one request at a time, one second each; whoever comes is critical and greedy."""
+    """One endpoint that takes one request each second, whatever comes meanwhile."""
     ordering = workload_ordering(criticality_step=step, rate_penalty=penalty, activity_window=99.0)
     machine = Machine(flow_settings(default=band(ordering)))
     due, now, number = list(arrivals), 0.0, 0

@@ -18,6 +18,7 @@ from epp.plugins.ordering.fcfs import FcfsOrderingPolicy
 from epp.plugins.ordering.slo_deadline import SloDeadlineOrderingPolicy
 from epp.plugins.ordering.workload import WorkloadOrderingPolicy
 from epp.plugins.saturation.concurrency import ConcurrencyDetector
+from epp.plugins.saturation.learned import LearnedLimitDetector
 from epp.plugins.saturation.utilization import UtilizationDetector
 from epp.plugins.service import Attained
 from epp.plugins.usage_limits.holdback import PriorityHoldbackPolicy
@@ -363,3 +364,98 @@ def test_concurrency_by_endpoint(mode, expected):
 
     assert detector.fullness(view).tolist() == pytest.approx(expected)
     assert detector.saturation(view) == pytest.approx(np.mean(expected))
+
+
+# -- limits that are learned ----------------------------------------------------------------------
+
+
+class Engine:
+    """One endpoint as the detector sees it, scraped once a second."""
+
+    def __init__(self, **params):
+        self.clock = Clock(0.0)
+        given = LearnedLimitDetector.Params(**params)
+        self.detector = LearnedLimitDetector(given, tools(clock=self.clock))
+
+    def scraped(self, running, waiting=0, **columns):
+        """What the detector says of a scrape of this moment."""
+        self.clock.now += 1.0
+        return self.looked(running, waiting, **columns)
+
+    def looked(self, running, waiting=0, age=0.0, **columns):
+        columns = {name: [value] for name, value in columns.items()}
+        view = pool(running=[float(running)], waiting=[float(waiting)], age=[age], **columns)
+        return float(self.detector.fullness(view)[0])
+
+    @property
+    def limit(self):
+        return float(self.detector.limits(pool(1))[0])
+
+
+def test_a_limit_falls_to_what_runs_where_requests_wait():
+    engine = Engine(initial_limit=64)
+    for _ in range(60):
+        engine.scraped(running=8, waiting=20)
+
+    assert engine.limit == 10.0
+
+
+def test_a_limit_that_is_used_up_without_a_queue_grows():
+    engine = Engine(initial_limit=8)
+    for _ in range(30):
+        engine.scraped(running=round(engine.limit))
+
+    assert engine.limit > 100.0
+
+
+def test_a_limit_nobody_needs_stays():
+    engine = Engine(initial_limit=8)
+    for _ in range(20):
+        engine.scraped(running=3)
+
+    assert engine.limit == 8.0
+
+
+def test_looking_again_teaches_nothing():
+    engine = Engine(initial_limit=64)
+    engine.scraped(running=8, waiting=20)
+    once = engine.limit
+    for _ in range(50):
+        engine.looked(running=8, waiting=20)
+
+    assert engine.limit == once
+
+
+@given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)), max_size=60))
+def test_a_limit_is_never_below_what_runs_nor_below_one(scrapes):
+    engine = Engine(initial_limit=4)
+    for running, queued in scrapes:
+        before = engine.limit
+        engine.scraped(running, queued)
+        assert engine.limit >= min(before, max(running, 1))
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        pytest.param({"kv_usage": 0.95}, 1.0, id="memory"),
+        pytest.param(
+            {"kv_usage": 0.5, "kv_blocks": 100, "block_size": 16, "inflight_tokens": 720},
+            1.0,
+            id="memory-on-its-way",
+        ),
+        pytest.param({"prefill_rate": 1000.0, "inflight_tokens": 2000}, 0.5, id="prefill-ahead"),
+        pytest.param({"fresh": False}, 0.0, id="all-unknown"),
+    ],
+)
+def test_an_endpoint_is_also_full_by(columns, expected):
+    assert Engine().scraped(running=1, **columns) == pytest.approx(expected, abs=0.02)
+
+
+def test_the_next_owner_of_a_slot_starts_afresh():
+    engine = Engine(initial_limit=64)
+    engine.scraped(running=1, waiting=9)
+    state = engine.detector._limits
+    state.on_removed(0)
+
+    assert engine.limit == 64.0

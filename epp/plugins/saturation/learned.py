@@ -1,0 +1,125 @@
+"""Saturation by a limit learned for each endpoint."""
+
+from typing import ClassVar, Final
+
+import numpy as np
+from pydantic import Field
+
+from epp.config.params import PluginParams
+from epp.config.units import Duration
+from epp.domain.pool import Floats, Ints, Mask, PoolView
+from epp.plugins.saturation._known import among_known, mean_of_known
+from epp.points import Tools
+
+GROWTH: Final = 1.25
+DECLINE: Final = 0.9
+NEAR: Final = 0.8
+"""A limit grows only while the endpoint is used up to this share of it."""
+
+
+class Limits:
+    """How many requests each endpoint takes before its engine makes them wait, by slot."""
+
+    def __init__(self, first: float) -> None:
+        self._first = first
+        self._limits: Floats = np.full(16, first)
+        self._loads: Floats = np.zeros(16)
+        self._seen: Floats = np.full(16, -np.inf)
+
+    def of(self, slots: Ints) -> Floats:
+        """Requests, 1 or more, in the shape of `slots`."""
+        self._grow(int(slots.max(initial=0)))
+        return self._limits[slots]
+
+    def learn(self, pool: PoolView, scraped: Floats, slack: float) -> None:
+        """Take in what scrapes have brought since the last look; `scraped` is when they began."""
+        slots, load = pool.slots, pool.waiting + pool.running
+        self._grow(int(slots.max(initial=0)))
+        new: Mask = (scraped > self._seen[slots] + 1e-6) & pool.fresh
+        if new.any():
+            at, limits = slots[new], self._limits[slots[new]]
+            queues = pool.waiting[new] > slack
+            # Where requests wait, what runs is all that the engine takes, in batch and in memory.
+            lower = np.maximum(pool.running[new] + slack, limits * DECLINE)
+            used = (self._loads[at] >= NEAR * limits) & (pool.waiting[new] <= 0.0)
+            grown = np.where(used, limits * GROWTH + 1.0, limits)
+            self._limits[at] = np.maximum(np.where(queues, np.minimum(lower, limits), grown), 1.0)
+            self._seen[at] = scraped[new]
+            self._loads[at] = load[new]
+        self._loads[slots] = np.maximum(self._loads[slots], load)
+
+    def on_removed(self, slot: int) -> None:
+        """The slot's next owner is another endpoint."""
+        self._grow(slot)
+        self._limits[slot], self._loads[slot], self._seen[slot] = self._first, 0.0, -np.inf
+
+    def _grow(self, slot: int) -> None:
+        if slot < len(self._limits):
+            return
+        more = slot + 64 - len(self._limits)
+        self._limits = np.concatenate([self._limits, np.full(more, self._first)])
+        self._loads = np.concatenate([self._loads, np.zeros(more)])
+        self._seen = np.concatenate([self._seen, np.full(more, -np.inf)])
+
+
+class LearnedLimitDetector:
+    """learned-limit-detector: what each endpoint takes before requests wait in its engine.
+
+    Formula: fullness = max((waiting + running) / limit, KV memory / kvCacheUtilThreshold, seconds
+    of prefill ahead / maxPrefillBacklog). The limit starts at initialLimit. A scrape that finds
+    more than queueSlack waiting takes it down a tenth, to what runs + queueSlack at the lowest; one
+    that finds nobody waiting, though the limit was used up to 0.8, raises it by a quarter. KV
+    memory is kv_usage and the prompt tokens on their way; prefill ahead is those tokens over the
+    rate that is learned for the endpoint. Of the pool, the mean.
+    Parameters: initialLimit (default 64), queueSlack (default 2), kvCacheUtilThreshold (default
+    0.95), maxPrefillBacklog (default 4s).
+    Reads: waiting, running, kv_usage, kv_blocks, block_size, inflight_tokens, prefill_rate, slots,
+    age, fresh.
+    Differs from the Go picker: it has no such detector. Endpoints without fresh gauges are left
+    out; if none has any, the pool is idle.
+    Example:
+        - type: learned-limit-detector
+          parameters: {queueSlack: 4}
+    """
+
+    type: ClassVar[str] = "learned-limit-detector"
+
+    class Params(PluginParams):
+        initial_limit: int = Field(64, ge=1, le=100_000)
+        queue_slack: int = Field(2, ge=0, le=100_000)
+        kv_cache_util_threshold: float = Field(0.95, gt=0.0, le=1.0)
+        max_prefill_backlog: Duration = Field(4.0, gt=0.0)
+
+    def __init__(self, params: Params, tools: Tools) -> None:
+        first = float(params.initial_limit)
+        self._params = params
+        self._clock = tools.clock
+        self._limits: Limits = tools.state.keep("limits", lambda: Limits(first), shape=str(first))
+
+    def saturation(self, pool: PoolView) -> float:
+        return mean_of_known(self._raw(pool), pool)
+
+    def fullness(self, pool: PoolView) -> Floats:
+        return among_known(self._raw(pool), pool)
+
+    def limits(self, pool: PoolView) -> Floats:
+        """Requests each endpoint takes now."""
+        return self._limits.of(pool.slots)
+
+    def _raw(self, pool: PoolView) -> Floats:
+        self._limits.learn(pool, self._clock() - pool.age, self._params.queue_slack)
+        filled: Floats = (pool.waiting + pool.running) / self._limits.of(pool.slots)
+        filled = np.maximum(filled, self._memory(pool))
+        if (rate := pool.get("prefill_rate")) is not None:
+            backlog = pool.inflight_tokens / np.maximum(rate, 1.0)
+            filled = np.maximum(filled, backlog / self._params.max_prefill_backlog)
+        return filled
+
+    def _memory(self, pool: PoolView) -> Floats:
+        used: Floats = pool.kv_usage
+        blocks, size = pool.get("kv_blocks"), pool.get("block_size")
+        if blocks is not None and size is not None:
+            room = blocks * size
+            coming = np.divide(pool.inflight_tokens, room, out=np.zeros(len(pool)), where=room > 0)
+            used = used + coming
+        return used / self._params.kv_cache_util_threshold
