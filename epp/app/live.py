@@ -2,8 +2,10 @@
 
 import random
 import traceback
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from structlog.typing import FilteringBoundLogger
@@ -25,10 +27,10 @@ from epp.flow import Setup
 from epp.observe.flow_metrics import FlowMetrics
 from epp.observe.picker_metrics import PickerMetrics
 from epp.plugins.catalog import CATALOGUE
-from epp.points import StateShelf
+from epp.points import PickObserver, StateShelf
 from epp.request.limits import Limits
 from epp.request.reader import RequestReader
-from epp.scheduling.measure import Observe
+from epp.scheduling.measure import Observe, Observed, timed, timed_to_the_end
 from epp.scheduling.subset import in_subset
 
 
@@ -58,12 +60,14 @@ class LiveConfig:
         clock: Clock,
         secret: bytes,
         flow_reports: FlowReports | None = None,
+        pick_observers: tuple[PickObserver, ...] = (),
     ) -> None:
         self._options = options
         self._store = store
         self._metrics = metrics
         self._log = log
         self._clock = clock
+        self._pick_observers = pick_observers
         self._secret = secret
         self._random = random.Random()
         self._failures_told: set[tuple[str, str, str]] = set()
@@ -122,6 +126,7 @@ class LiveConfig:
         assembly = assemble_text(text, origin, self._catalogue(), house)
         self._store.clear_unused_state(shelves)
         self._warn(assembly)
+        self._show_blind(assembly)
         return Loaded(assembly, self._setup(assembly), assembly.plan.loaded.origin)
 
     def _catalogue(self) -> Catalogue:
@@ -145,13 +150,24 @@ class LiveConfig:
             self._log.error("plugin failed", point=point, plugin=name, error=seen[2], trace=where)
 
     def _setup(self, assembly: Assembly) -> Setup:
-        policy, options = assembly.policy, self._options
+        options = self._options
+        observers = (*assembly.policy.pick_observers, *self._pick_observers)
+        policy = replace(assembly.policy, pick_observers=observers)
         limits = Limits(
             body_bytes=options.max_body_bytes,
             header_bytes=options.max_header_bytes,
             json_depth=options.max_json_depth,
         )
-        return Setup(RequestReader(policy.parsers, limits), self._gate(assembly), policy)
+        return Setup(
+            self._phase("parse", RequestReader(policy.parsers, limits), "read", timed),
+            self._phase("admit", self._gate(assembly), "admit", timed_to_the_end),
+            policy,
+        )
+
+    def _phase(self, phase: str, room: Any, method: str, by: Callable[..., Any]) -> Any:
+        """`room` with the time in `method` counted to a phase of the request."""
+        observe = self._metrics.phase(phase).observe
+        return Observed(room, (method,), observe, by=by)
 
     def _gate(self, assembly: Assembly) -> Gate:
         """Flow control is one for the process, so that a reload loses nobody who waits."""
@@ -168,6 +184,13 @@ class LiveConfig:
         else:
             self.flow_control.reconfigure(settings, observers)
         return self.flow_control
+
+    def _show_blind(self, assembly: Assembly) -> None:
+        """Say on the metrics page which plugin sees nothing in which response mode."""
+        self._metrics.blind.cells.clear()
+        for name, plugin in assembly.instances.items():
+            for mode, names in assembly.policy.blind.items():
+                self._metrics.plugin_blind(name, plugin.type, mode, name in names)
 
     def _warn(self, assembly: Assembly) -> None:
         for warning in assembly.policy.warnings:

@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -11,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 
 from epp.config.options import RunOptions
 from epp.domain.path import RequestPath
+from epp.errors import Refused
 from epp.wire.asking import ExchangeLimits
 from epp.wire.budget import ByteBudget
 from epp.wire.calls import Methods
@@ -63,11 +65,17 @@ class Serving:
         readiness: Readiness,
         budget: ByteBudget,
         log: FilteringBoundLogger,
+        *,
+        told: Callable[[Refused], None] | None = None,
+        replied: Callable[[float], None] | None = None,
     ) -> None:
+        """`told` hears of the wire's own refusals, `replied` how long replies took to write."""
         self._options = options
         self._log = log
         limits = ExchangeLimits(options.max_body_bytes, options.max_header_bytes)
-        self.process = Process(path, budget=budget, limits=limits, log=log)
+        self.process = Process(
+            path, budget=budget, limits=limits, told=told, replied=replied, log=log
+        )
         health = Health(readiness).methods
         # Gateways check the ext_proc port itself, whether or not they were told to.
         self.ext_proc: WireServer = self._server({PROCESS: self.process, **health}, secure=True)
@@ -103,10 +111,17 @@ class Serving:
         settings = tls_settings(self._options.tls_min_version, self._options.tls_cipher_suites)
         if self._options.wire == "grpcio":
             credentials = grpcio_credentials(pairs, settings) if pairs else None
-            return GrpcioServer(methods, self._on_fault, credentials=credentials)
+            return GrpcioServer(
+                methods, self._on_fault, credentials=credentials, max_message_size=self._largest
+            )
         contexts = TlsContexts(pairs, settings) if pairs else None
-        limits = Limits(max_message_size=self._options.max_body_bytes + (1 << 20))
+        limits = Limits(max_message_size=self._largest)
         return Server(methods, self._on_fault, limits=limits, tls=contexts)
+
+    @property
+    def _largest(self) -> int:
+        """Bytes of the largest message: a buffered body of the limit, and what is around it."""
+        return self._options.max_body_bytes + (1 << 20)
 
     def _pairs(self) -> KeyPairs:
         if self._options.cert_path:

@@ -3,6 +3,8 @@
 What the request path knows as its reports. Nothing here decides anything or raises.
 """
 
+from collections.abc import Callable
+
 from epp.domain.clock import Clock
 from epp.domain.decision import Decision
 from epp.domain.request import Request
@@ -24,18 +26,23 @@ class RequestReports:
         *,
         clock: Clock,
         tracer: RequestTracer | None = None,
+        scheduled: Callable[[float], None] | None = None,
     ) -> None:
+        """`scheduled` hears the seconds each placing took."""
         self._metrics = metrics
         self._refusals = refusals
         self._decisions = decisions
         self._clock = clock
         self._tracer = tracer
+        self._scheduled = scheduled
 
     def placed(self, request: Request, decision: Decision, seconds: float) -> None:
         """A request was given an endpoint; `seconds` is what placing it took."""
         self._metrics.placed(request, decision, seconds)
         self._metrics.answered(self._clock() - request.arrived)
         self._decisions.placed(request, decision, seconds)
+        if self._scheduled is not None:
+            self._scheduled(seconds)
         if spans := request.facts.get(SPANS):
             spans.placed(decision)
 

@@ -9,12 +9,22 @@ Observe: TypeAlias = Callable[[float], None]
 
 
 class Observed:
-    """A plugin with some of its methods timed; everything else is the plugin's own."""
+    """A plugin with some of its methods timed; everything else is the plugin's own.
 
-    def __init__(self, plugin: Any, methods: Iterable[str], observe: Observe) -> None:
+    `by` wraps a call: `timed`, or `timed_to_the_end` where what it waits for counts too; None
+    takes the one that suits the method.
+    """
+
+    def __init__(
+        self,
+        plugin: Any,
+        methods: Iterable[str],
+        observe: Observe,
+        by: Callable[[Callable[..., Any], Observe], Callable[..., Any]] | None = None,
+    ) -> None:
         self._plugin = plugin
         for name in methods:
-            wrap = timed_to_the_end if name == "gather" else timed
+            wrap = by or (timed_to_the_end if name == "gather" else timed)
             vars(self)[name] = wrap(getattr(plugin, name), observe)
 
     def __getattr__(self, name: str) -> Any:

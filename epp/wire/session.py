@@ -5,6 +5,7 @@ import inspect
 import traceback
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from time import perf_counter
 from typing import Any, Final, Protocol
 
 import structlog
@@ -43,7 +44,8 @@ class Process:
     """The method `Process`: one `Session` for each stream.
 
     `told` hears of the wire's own refusals (limits, held bytes, faults); the path knows of those
-    it raised. A fault is one line in the log.
+    it raised. `replied` hears the seconds each placed request's replies took to write. A fault is
+    one line in the log.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Process:
         budget: ByteBudget,
         limits: ExchangeLimits | None = None,
         told: Callable[[Refused], None] | None = None,
+        replied: Callable[[float], None] | None = None,
         new_id: Callable[[], str] = new_request_id,
         log: Log | None = None,
     ) -> None:
@@ -60,6 +63,7 @@ class Process:
         self.budget = budget
         self.limits = limits or ExchangeLimits()
         self.told = told
+        self.replied = replied
         self.new_id = new_id
         self.log: Log = log or structlog.get_logger("epp.wire")
         self.sessions: set[Session] = set()
@@ -165,7 +169,13 @@ class Session:
         if inspect.isawaitable(outcome):
             self._wait_for(outcome)
         else:
-            self._perform(self._exchange.placed(outcome))
+            self._send_off(outcome)
+
+    def _send_off(self, ticket: Ticket) -> None:
+        began = perf_counter()
+        self._perform(self._exchange.placed(ticket))
+        if self._house.replied is not None:
+            self._house.replied(perf_counter() - began)
 
     def _wait_for(self, outcome: Awaitable[Ticket]) -> None:
         self._waiting = asyncio.ensure_future(outcome)
@@ -181,7 +191,7 @@ class Session:
             elif future.cancelled():
                 self._faulted(asyncio.CancelledError("the decision was cancelled from elsewhere"))
             else:
-                self._perform(self._exchange.placed(future.result()))
+                self._send_off(future.result())
         except Refused as refused:
             self._refuse(refused)
         except Exception as error:  # noqa: BLE001 - as in `message`
