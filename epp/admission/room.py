@@ -88,7 +88,9 @@ class Room:
 
     def mask(self, pool: PoolView, ceiling: float) -> Mask:
         """Endpoints of `pool` that are filled less than `ceiling`, bool, shape `(n,)`."""
-        return (self._fullness(pool) < ceiling) | Roles(pool).others
+        known = self._roles is not None and self._roles.endpoints is pool.endpoints
+        roles = self._roles if known and self._roles else Roles(pool)
+        return (self._fullness(pool) < ceiling) | roles.others
 
     def _roles_of(self, pool: PoolView) -> Roles:
         if self._roles is None or self._roles.endpoints is not pool.endpoints:
