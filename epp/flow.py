@@ -22,7 +22,7 @@ from epp.domain.request import Request
 from epp.domain.response import Ending
 from epp.errors import NoEndpoints, Refused
 from epp.points import FactProducer
-from epp.request.reader import RequestReader, check_model
+from epp.request.reader import RequestReader, carries_model, check_model
 from epp.scheduling.policy import Policy
 from epp.scheduling.subset import in_subset
 from epp.ticket import Desk, PlacedTicket
@@ -151,6 +151,8 @@ class Flow:
 
     def _rewrite(self, request: Request) -> Request:
         """A rule for the incoming model beats the client's rewrite header."""
+        if not carries_model(request.kind):
+            return request
         target = self._rules.rewrites.target(request.model)
         if target is None or target == request.target_model:
             return request

@@ -21,8 +21,9 @@ import uvloop
 from prometheus_client.registry import CollectorRegistry
 from structlog.typing import FilteringBoundLogger
 
-from epp.admin.server import Admin, AdminPorts
+from epp.admin.server import Admin, AdminPorts, Authorize
 from epp.admission.overload import LagShedder
+from epp.app.cluster import Cluster, conditions_of, in_cluster, pool_name_of
 from epp.app.kvevents import KvEvents
 from epp.app.live import LiveConfig, read_config
 from epp.app.pages import Pages
@@ -34,11 +35,12 @@ from epp.config.watch import FileWatch
 from epp.datastore import Datastore, StoreSettings
 from epp.errors import ConfigError
 from epp.flow import Flow, Rules
+from epp.observe.cluster_metrics import ClusterMetrics
 from epp.observe.decisions import DecisionLog
 from epp.observe.flow_metrics import FlowMetrics, QueueState
 from epp.observe.lag import LagSampler
 from epp.observe.logs import LibraryLogs, RefusalLog, build_log
-from epp.observe.metrics import Metrics, add_process_metrics
+from epp.observe.metrics import Metrics, Subject, add_process_metrics
 from epp.observe.picker_metrics import PickerMetrics, WireState
 from epp.observe.pool_metrics import PoolMetrics
 from epp.observe.reports import RequestReports
@@ -70,12 +72,29 @@ async def serve(options: RunOptions, log: FilteringBoundLogger) -> int:
         stop = stop_signal()
         async with asyncio.TaskGroup() as tasks:
             await picker.start(tasks)
-            print(picker.ready_line, flush=True)  # noqa: T201 - the contract of `epp run`
+            announce(picker)
             await stop.wait()
             await picker.stop()
         return 0
     finally:
         libraries.remove()
+
+
+def announce(picker: "Picker") -> None:
+    """Print the ready line: now, and where it says `false` once more at the first moment it is not.
+
+    A picker that waits for its pool or for its turn to lead has ports, and answers on them.
+    """
+    print(picker.ready_line, flush=True)  # noqa: T201 - the contract of `epp run`
+    if picker.readiness.ready:
+        return
+
+    def look() -> None:
+        if picker.readiness.ready:
+            leave()
+            print(picker.ready_line, flush=True)  # noqa: T201
+
+    leave = picker.readiness.watch(look)
 
 
 def stop_signal() -> asyncio.Event:
@@ -95,9 +114,13 @@ class Picker:
         self._options = options
         self._log = log
         self._tasks: list[asyncio.Task[None]] = []
-        self._readiness = Readiness("synced")
+        self.readiness = Readiness(*conditions_of(options))
         self._budget = ByteBudget(options.max_held_bytes)
         self._store = Datastore(clock, time.time, StoreSettings(), log)
+
+        self._cluster: Cluster | None = None
+        if in_cluster(options):
+            self._cluster = Cluster(options, self._store, self.readiness, log, clock=clock)
 
         self._picker_metrics = PickerMetrics(wire_state=self._wire_state)
         self._request_metrics = RequestMetrics()
@@ -121,11 +144,10 @@ class Picker:
         shown = Shown(endpoint=options.response_headers, scores=options.emit_endpoint_scores)
         desk = Desk(self._store, reports, clock, shown)
         shed = LagShedder(lambda: self._lag.sustained, options.max_loop_lag)
-        rules = Rules(NoObjectives(), NoRewrites(), not options.disable_endpoint_subset_filter)
-        self._flow = Flow(self._live.now.setup, rules, desk, shed)
-        self._serving = Serving(options, self._flow, self._readiness, self._budget, log)
+        self._flow = Flow(self._live.now.setup, self._rules(), desk, shed)
+        self._serving = Serving(options, self._flow, self.readiness, self._budget, log)
         self._pages = Pages(
-            options.pool_name or "file",
+            pool_name_of(options),
             store=self._store,
             desk=desk,
             flow=self._flow,
@@ -146,7 +168,6 @@ class Picker:
         if self._options.ignored:
             self._log.info("flags without a meaning here", flags=self._options.ignored)
         assembly = self._live.now.assembly
-        discovery = discovery_of(self._options, assembly, self._store, self._log)
         fetch = HttpFetch(fetch_settings_of(assembly))
         self._scraper = Scraper(
             self._store,
@@ -160,9 +181,13 @@ class Picker:
         self._lag.start()
         self._admin_ports = await self._admin.start()
         self._grpc_ports = await self._serving.start()
-        await discovery.load()
-        self._readiness.met("synced")
-        self._own(tasks, discovery.run(), "discovery")
+        if self._cluster is not None:
+            await self._cluster.start(lambda work, name: self._own(tasks, work, name))
+        else:
+            discovery = discovery_of(self._options, assembly, self._store, self._log)
+            await discovery.load()
+            self.readiness.met("synced")
+            self._own(tasks, discovery.run(), "discovery")
         self._own(tasks, self._scrape(fetch), "scraper")
         self._own(tasks, self._kv_events.run(), "kv events")
         self._own(tasks, Rendering(self._live, self._store).run(), "rendering")
@@ -171,21 +196,25 @@ class Picker:
 
     async def stop(self) -> None:
         """Not ready at once; streams finish, then the tasks, the pages last."""
-        self._readiness.drain()
+        self.readiness.drain()
         self._log.info("draining", seconds=self._options.drain_timeout)
+        if self._cluster is not None:
+            await self._cluster.retire()
         await self._serving.drain(self._options.drain_timeout)
         for task in reversed(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._lag.stop()
         self._refusals.close()
+        if self._cluster is not None:
+            await self._cluster.stop()
         await self._admin.stop()
 
     @property
     def ready_line(self) -> str:
         """One line of JSON with the ports, when all are open."""
         ports = {
-            "ready": True,
+            "ready": self.readiness.ready,
             "grpc": self._grpc_ports.ext_proc,
             "health": self._grpc_ports.health,
             "metrics": self._admin_ports.metrics,
@@ -195,16 +224,24 @@ class Picker:
 
     # -- parts ------------------------------------------------------------------------------------
 
+    def _rules(self) -> Rules:
+        obey_subset = not self._options.disable_endpoint_subset_filter
+        if self._cluster is None:
+            return Rules(NoObjectives(), NoRewrites(), obey_subset)
+        return Rules(self._cluster.objectives, self._cluster.rewrites, obey_subset)
+
     def _build_admin(self) -> Admin:
         options = self._options
         registry = CollectorRegistry()
         add_process_metrics(registry)
-        subjects = (
+        subjects: list[Subject] = [
             self._request_metrics,
             self._flow_metrics,
             PoolMetrics(self._pages.pool_state),
             self._picker_metrics,
-        )
+        ]
+        if self._cluster is not None:
+            subjects.append(ClusterMetrics(self._cluster.state))
         registry.register(Metrics(*subjects, old_names=options.emit_old_metrics))
         return Admin(
             registry,
@@ -213,10 +250,17 @@ class Picker:
             metrics_port=options.metrics_port,
             debug_host=options.debug_host,
             debug_port=None if options.debug_port < 0 else options.debug_port,
+            authorize=self._authorize(),
         )
 
     def _queue_state(self) -> QueueState | None:
         return self._pages.queue_state()
+
+    def _authorize(self) -> Authorize | None:
+        """Whoever the cluster lets read metrics; everybody where there is none."""
+        if self._cluster is None or not self._options.metrics_endpoint_auth:
+            return None
+        return self._cluster.authorize
 
     def _wire_state(self) -> WireState:
         counters = getattr(self._serving.ext_proc, "counters", None)

@@ -26,8 +26,18 @@ class RunOptions:
     endpoint_selector: str = ""
     endpoint_target_ports: tuple[int, ...] = ()
     disable_endpoint_subset_filter: bool = False
-    ha_enable_leader_election: bool = False
     pod_name: str = ""
+
+    # -- which of several pickers leads -------------------------------------------------------
+    ha_enable_leader_election: bool = False
+    leader_elect_lease_duration: float = 15.0
+    leader_elect_renew_deadline: float = 10.0
+    leader_elect_retry_period: float = 2.0
+    leader_elect_resource_name: str = ""
+    """Name of the Lease; empty is `epp-NAMESPACE-POOL.llm-d.ai`."""
+    leader_label: str = ""
+    """Label `name` or `name=value` that the leader puts on its own pod; readiness then does not
+    depend on leading."""
 
     # -- what decides -------------------------------------------------------------------------
     config_file: str = ""
@@ -107,6 +117,10 @@ class RunOptions:
             problems.append("--config-file and --config-text exclude each other: give one of them")
         if self.endpoint_selector and not self.endpoint_target_ports:
             problems.append("--endpoint-selector needs --endpoint-target-ports, for example 8000")
+        if self.leader_label and not self.ha_enable_leader_election:
+            problems.append("--leader-label needs --ha-enable-leader-election")
+        if self.leader_label and not self.pod_name:
+            problems.append("--leader-label needs --pod-name, or POD_NAME in the environment")
         if self.metrics_client_ca_file and not self.metrics_cert_dir:
             problems.append("--metrics-client-ca-file needs --metrics-cert-dir")
         return problems

@@ -13,6 +13,8 @@ from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from epp.observe.cluster_metrics import ClusterState
+from epp.observe.cluster_metrics import families_of as cluster_families_of
 from epp.observe.flow_metrics import FlowMetrics
 from epp.observe.picker_metrics import PickerMetrics
 from epp.observe.pool_metrics import PoolState, families_of
@@ -59,5 +61,6 @@ def all_specs() -> tuple[Spec, ...]:
         *families_of(PoolState("")),
         *picker.families(),
         *picker.asked(),
+        *cluster_families_of(ClusterState()),
     )
     return tuple(family.spec for family in families)
