@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent.name == "e2e":
             item.add_marker(pytest.mark.timeout(400))
+
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Iterator[pytest.TestReport]:
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
+
+
+@pytest.fixture(autouse=True)
+async def told_on_failure(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+    """After a test that failed: what every pod of its namespace is, and the end of its log."""
+    yield
+    for name in ("suite", "variant", "opened", "closed", "three", "ranks"):
+        if FAILED in request.node.stash and name in request.fixturenames:
+            suite = request.getfixturevalue(name)
+            print(await suite.cluster.tell(suite.namespace))
+            return
 
 
 @pytest.fixture(scope="session")

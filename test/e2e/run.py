@@ -40,7 +40,6 @@ ip address add 10.244.0.1/16 dev epp0
 ip address add 10.244.0.2/16 dev epp0
 ip address add 10.244.0.3/16 dev epp0
 ip link set epp0 up
-ip route add 10.96.0.0/16 via 10.244.0.2
 exec "$@"
 """
 

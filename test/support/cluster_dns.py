@@ -1,7 +1,6 @@
-"""Names of services for pods on this machine: a name is the addresses of its ready endpoints.
+"""Names of services for pods on this machine, as a cluster's name server answers them.
 
-There is no kube-proxy, so a service's own address leads nowhere and its port must be the port
-that its pods listen on; a headless service behaves as everywhere. Only A records are answered.
+A service is its own address, a headless one those of its ready endpoints. A records only.
 """
 
 import asyncio
@@ -16,7 +15,7 @@ TYPE_A = 1
 NAME_ERROR = 3
 QUERY = struct.Struct("!HHHHHH")
 
-# Addresses of a service's ready endpoints by name and namespace; None where there is none such.
+# What a service's name and namespace mean; None where there is no such service.
 Lookup = Callable[[str, str], Sequence[str] | None]
 
 

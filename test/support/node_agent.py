@@ -5,9 +5,8 @@ async with node_agent(plane) as node:
     await node.pod("default", "epp-0").network.cut(API_IP)
 
 It is no kubelet where it would have to pretend: there are no container images (a table in
-`pod_spec.py` says which program an image is here), no CNI (one bridge), no kube-proxy (names of
-services resolve to the addresses of ready endpoints), no cgroups (requests and limits are not
-enforced).
+`pod_spec.py` says which program an image is here), no CNI (one bridge), no kube-proxy (a proxy
+of its own copies bytes, TCP only), no cgroups (requests and limits are not enforced).
 """
 
 import asyncio
@@ -25,6 +24,7 @@ from support.cluster_dns import serve_names
 from support.control_plane import API_IP, API_PORT, DNS_IP, NODE_IP, ControlPlane
 from support.kubelet_door import PORT, Door
 from support.pod_runner import PodRunner
+from support.service_proxy import ServiceProxy, fronts
 
 log = logging.getLogger("node")
 NODE = "local"
@@ -45,6 +45,8 @@ class NodeAgent:
         self._numbers = itertools.count(1)
         self._slices: dict[tuple[str, str], Object] = {}
         self._services: dict[tuple[str, str], Object] = {}
+        self._proxy = ServiceProxy()
+        self._services_changed = asyncio.Event()
 
     def pod(self, namespace: str, name: str) -> PodRunner:
         """The runner of a pod that is here."""
@@ -62,6 +64,7 @@ class NodeAgent:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._beat())
+                group.create_task(self._lead())
                 group.create_task(self._follow("Pod", self._see_pod, self._keep_pods))
                 group.create_task(self._follow("EndpointSlice", self._see_slice, self._keep_slices))
                 group.create_task(self._follow("Service", self._see_service, self._keep_services))
@@ -138,23 +141,41 @@ class NodeAgent:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._proxy.close()
+
+    async def _lead(self) -> None:
+        """Addresses of services lead to whatever is ready now."""
+        while True:
+            await self._services_changed.wait()
+            self._services_changed.clear()
+            held = list(self._services.values()), list(self._slices.values())
+            await self._proxy.set(fronts(*held))
 
     def _see_slice(self, kind: str, item: Object) -> None:
         keep_latest(self._slices, kind, item)
+        self._services_changed.set()
 
     def _keep_slices(self, uids: set[str]) -> None:
         forget_others(self._slices, uids)
+        self._services_changed.set()
 
     def _see_service(self, kind: str, item: Object) -> None:
         keep_latest(self._services, kind, item)
+        self._services_changed.set()
 
     def _keep_services(self, uids: set[str]) -> None:
         forget_others(self._services, uids)
+        self._services_changed.set()
 
     def addresses(self, name: str, namespace: str) -> Sequence[str] | None:
-        """Addresses of a service's ready endpoints; None where there is no such service."""
-        if (namespace, name) not in self._services:
+        """What a service's name means: its address, or for a headless one those of its ready
+        endpoints; None where there is no such service.
+        """
+        service = self._services.get((namespace, name))
+        if service is None:
             return None
+        if service["spec"].get("clusterIP", "None") != "None":
+            return [service["spec"]["clusterIP"]]
         slices = [
             each
             for (space, _), each in self._slices.items()

@@ -1,0 +1,125 @@
+"""Addresses of services on this machine: each connection goes to one ready endpoint, at random.
+
+What kube-proxy does in the kernel is done here by copying bytes. A connection stays with its
+endpoint until one side ends it, as there; a service without ready endpoints refuses connections.
+"""
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from support.pod_sandbox import BRIDGE, shell
+
+Object = dict[str, Any]
+CHUNK = 65536
+Target = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """An address and port of a service."""
+
+    address: str
+    port: int
+
+
+class ServiceProxy:
+    """Keeps one listener for each port of each service that has ready endpoints."""
+
+    def __init__(self) -> None:
+        self._targets: Mapping[Front, Sequence[Target]] = {}
+        self._servers: dict[Front, asyncio.Server] = {}
+        self._addresses: set[str] = set()
+        self._pipes: set[asyncio.Task[None]] = set()
+        self._lock = asyncio.Lock()
+
+    async def set(self, targets: Mapping[Front, Sequence[Target]]) -> None:
+        """From now on these fronts lead to these ready endpoints."""
+        async with self._lock:
+            self._targets = targets
+            wanted = {front for front, ready in targets.items() if ready}
+            for front in set(self._servers) - wanted:
+                self._servers.pop(front).close()
+            for front in wanted - set(self._servers):
+                await self._listen(front)
+
+    async def close(self) -> None:
+        for server in self._servers.values():
+            server.close()
+        for pipe in self._pipes:
+            pipe.cancel()
+        await asyncio.gather(*self._pipes, return_exceptions=True)
+
+    async def _listen(self, front: Front) -> None:
+        if front.address not in self._addresses:
+            await shell(f"ip address replace {front.address}/32 dev {BRIDGE}")
+            self._addresses.add(front.address)
+
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            pipe = asyncio.create_task(self._serve(front, reader, writer))
+            self._pipes.add(pipe)
+            pipe.add_done_callback(self._pipes.discard)
+
+        self._servers[front] = await asyncio.start_server(accept, front.address, front.port)
+
+    async def _serve(
+        self, front: Front, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        ready = self._targets.get(front, ())
+        try:
+            far_reader, far_writer = await asyncio.open_connection(*random.choice(ready))
+        except (OSError, IndexError):
+            writer.transport.abort()
+            return
+        try:
+            await asyncio.gather(copy(reader, far_writer), copy(far_reader, writer))
+        finally:
+            for each in (writer, far_writer):
+                each.transport.abort()
+
+
+async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Bytes until the end of the stream; a broken one breaks the other side too."""
+    try:
+        while chunk := await reader.read(CHUNK):
+            writer.write(chunk)
+            await writer.drain()
+        writer.write_eof()
+    except OSError:
+        writer.transport.abort()
+
+
+def fronts(services: Sequence[Object], slices: Sequence[Object]) -> dict[Front, list[Target]]:
+    """Where each port of each service with an address of its own leads."""
+    found: dict[Front, list[Target]] = {}
+    for service in services:
+        address = service["spec"].get("clusterIP", "None")
+        if address in ("", "None"):
+            continue
+        own = [each for each in slices if of_service(each, service)]
+        for port in service["spec"].get("ports", ()):
+            if port.get("protocol", "TCP") == "TCP":
+                found[Front(address, port["port"])] = targets(own, port.get("name", ""))
+    return found
+
+
+def of_service(endpoints: Object, service: Object) -> bool:
+    metadata, own = endpoints["metadata"], service["metadata"]
+    labels = metadata.get("labels", {})
+    same_room = metadata["namespace"] == own["namespace"]
+    return same_room and labels.get("kubernetes.io/service-name") == own["name"]
+
+
+def targets(slices: Sequence[Object], name: str) -> list[Target]:
+    """Ready addresses with the number that the port of this name has there."""
+    return [
+        (address, port["port"])
+        for each in slices
+        for port in each.get("ports") or ()
+        if (port.get("name") or "") == name
+        for endpoint in each.get("endpoints") or ()
+        if endpoint.get("conditions", {}).get("ready", True)
+        for address in endpoint["addresses"]
+    ]
