@@ -325,9 +325,7 @@ def prefix_sizes(assembly: Assembly) -> dict[tuple[str, str], int]:
     }
 
 
-def tracer_of(
-    options: RunOptions, log: FilteringBoundLogger, clock: Clock
-) -> RequestTracer | None:
+def tracer_of(options: RunOptions, log: FilteringBoundLogger, clock: Clock) -> RequestTracer | None:
     """Who makes spans, where tracing is wanted and the environment says where they go."""
     tracer = sdk_tracer(os.environ, log) if options.tracing else None
     return RequestTracer(tracer, clock=clock, wall=time.time_ns) if tracer else None
