@@ -41,6 +41,7 @@ class KvEvents:
         self._log = log
         self._changed = asyncio.Event()
         self._follower: Follower | None = None
+        self._followed: tuple[Endpoint, ...] | None = None
         self._saved = clock()
         store.subscribe(self._endpoints_changed)
 
@@ -89,7 +90,7 @@ class KvEvents:
             self._log.error("kv_events_cannot_listen", why=str(error))
             await asyncio.sleep(LOOK_EVERY)
             return
-        self._follower = follower
+        self._follower, self._followed = follower, None
         ticking = asyncio.create_task(follower.run(), name="kv events clock")
         try:
             while (now := self.producer) and now.residency is producer.residency:
@@ -126,9 +127,11 @@ class KvEvents:
         except TimeoutError:
             if self._clock() - self._saved > SNAPSHOT_EVERY:
                 await asyncio.to_thread(self._put, *self._snapshot(follower, producer))
-            return
         self._changed.clear()
-        follower.follow(with_slots(self._store))
+        # The store tells of endpoints that come and go, not of those described anew.
+        if self._followed is not self._store.endpoints:
+            self._followed = self._store.endpoints
+            follower.follow(with_slots(self._store))
 
     def _endpoints_changed(self, _came: Sequence[Endpoint], _went: Sequence[Endpoint]) -> None:
         self._changed.set()

@@ -109,6 +109,11 @@ class Residency:
         self._sweeping.add(lane)
         self._give_back_swept()
 
+    def emptied(self, slot: int) -> None:
+        """The endpoint's cache is empty: what we expected of it is void, too."""
+        self.forget(slot)
+        self.picks.clear(slot)
+
     def on_removed(self, slot: int) -> None:
         """The endpoint has gone; its slot may be given to another."""
         self.forget(slot)

@@ -59,13 +59,16 @@ class Feed:
         for event in events:
             self._take(event)
 
-    def reset(self) -> None:
-        """Forget the endpoint: what comes next starts from nothing."""
+    def reset(self, *, emptied: bool = False) -> None:
+        """Forget the endpoint; `emptied` says that its engine holds nothing, either."""
         self._counts.resets += 1
-        self._forget()
+        self._forget(emptied)
 
-    def _forget(self) -> None:
-        self._index.forget(self._slot)
+    def _forget(self, emptied: bool) -> None:
+        if emptied:
+            self._index.emptied(self._slot)
+        else:
+            self._index.forget(self._slot)
         self._partial.clear()
         self._group = None
 
@@ -76,7 +79,7 @@ class Feed:
             self._removed(event)
         elif isinstance(event, Cleared):
             self._counts.cleared += 1
-            self._forget()
+            self._forget(emptied=True)
         elif isinstance(event, Unread):
             self._unread(loses=event.loses)
 

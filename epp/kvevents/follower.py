@@ -89,14 +89,22 @@ class Follower:
     def follow(self, endpoints: Iterable[tuple[Endpoint, int]]) -> None:
         """Follow exactly these endpoints, each with its slot."""
         wanted = {identity(endpoint): (endpoint, slot) for endpoint, slot in endpoints}
-        for key in self.sources.keys() - wanted.keys():
-            self._drop(key)
+        for key, source in tuple(self.sources.items()):
+            if key not in wanted or self._moved(source.endpoint, wanted[key][0]):
+                self._drop(key)
         self._by_host = {}
         for key, (endpoint, slot) in wanted.items():
             self._by_host.setdefault(endpoint.host, key)
             self._by_host[endpoint.address] = key
             if key not in self.sources:
                 self._add(key, endpoint, slot)
+
+    def _moved(self, before: Endpoint, after: Endpoint) -> bool:
+        """Whether a known endpoint's events are to be had elsewhere from now on."""
+        settings = self._settings
+        return settings.events_address(before) != settings.events_address(
+            after
+        ) or settings.replay_address(before) != settings.replay_address(after)
 
     def _add(self, key: str, endpoint: Endpoint, slot: int) -> None:
         source = self.sources[key] = Source(

@@ -95,7 +95,7 @@ class Source:
         self._residency.set_live(self.slot, self.sequence.live)
 
     def _reset(self, why: str) -> None:
-        self._feed.reset()
+        self._feed.reset(emptied=why == "restart")
         self.resets[why] = self.resets.get(why, 0) + 1
         self._log.info("kv_events_reset", endpoint=self.endpoint.address, why=why)
 

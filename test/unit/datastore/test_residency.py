@@ -146,6 +146,17 @@ def test_another_block_size_starts_afresh():
     assert index.block_sizes == (32,)
 
 
+def test_an_empty_cache_voids_what_was_expected_of_it():
+    index = Residency()
+    store(index, 0, "abc")
+    index.expect(0, chain("abcd"), 100, 0.0)
+    index.forget(0)
+    forgotten = matched(index, "abcd").expected[0]
+    index.emptied(0)
+
+    assert (forgotten, matched(index, "abcd").expected[0]) == (4, 0)
+
+
 def test_an_endpoint_that_has_gone_leaves_nothing_to_its_slot():
     index = Residency()
     index.set_live(0, True)
