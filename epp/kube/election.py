@@ -64,8 +64,6 @@ class Election:
         finally:
             if self._alarm is not None:
                 self._alarm.cancel()
-            for task in self._telling:
-                task.cancel()
 
     async def _step(self) -> None:
         match self.elector.next(self._clock()):
@@ -79,6 +77,10 @@ class Election:
 
     async def release(self) -> None:
         """Lead no more, and let others begin at once. To be called when `run` has ended."""
+        await self._release()
+        await asyncio.gather(*self._telling, return_exceptions=True)
+
+    async def _release(self) -> None:
         for _ in range(RELEASE_TRIES):
             ask = self.elector.release(self._clock())
             self._look()

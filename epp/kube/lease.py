@@ -15,6 +15,8 @@ from typing import Final, TypeAlias
 from epp.errors import ConfigError
 
 REST_AFTER_CONFLICT: Final = 0.1
+RELEASE_SECONDS: Final = 2.0
+"""A process on its way out waits no longer for an API server that does not answer."""
 NEVER: Final = -math.inf
 
 
@@ -188,7 +190,7 @@ class Elector:
         record = self._record
         if record is None or record.holder != self.identity:
             return None
-        timeout = self.terms.renew_deadline / 2
+        timeout = min(self.terms.renew_deadline / 2, RELEASE_SECONDS)
         return Write("", record.transitions, record.version, acquires=False, timeout=timeout)
 
     def _rest(self, now: float, seconds: float) -> None:

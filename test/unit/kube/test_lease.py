@@ -110,7 +110,7 @@ def test_steps_down_at_the_sight_of_another():
 def test_releases_what_it_holds_and_asks_for_nothing_more():
     made = leader()
 
-    assert made.release(1.0) == Write("", 0, "1", acquires=False, timeout=5.0)
+    assert made.release(1.0) == Write("", 0, "1", acquires=False, timeout=2.0)
     assert not made.leading(1.0)
     assert made.next(99.0) == Rest(math.inf)
 

@@ -1,0 +1,151 @@
+"""Two pickers and one lease: who is ready, who takes over, and what the other one still answers."""
+
+import signal
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+from support.cluster_pickers import cluster_picker, until
+from support.kube_api import TOKEN, kube_api
+from support.kube_objects import pod, pool
+
+QUICK = (
+    "--ha-enable-leader-election",
+    "--leader-elect-lease-duration=3s",
+    "--leader-elect-renew-deadline=2s",
+    "--leader-elect-retry-period=300ms",
+)
+LEASE = "epp-default-pool.llm-d.ai"
+LABEL = "llm-d.ai/epp-leader"
+
+
+@pytest.fixture
+async def server():
+    async with kube_api() as made:
+        made.put(pool())
+        made.put(pod("a", "127.0.0.1"))
+        yield made
+
+
+@asynccontextmanager
+async def pair(server, folder, *flags):
+    """A leader and a follower, each with a token of its own."""
+    configs = []
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+        token = f"{TOKEN}-{name}"
+        server.tokens.add(token)
+        configs.append(server.kubeconfig(folder / name, token))
+    async with cluster_picker(configs[0], *QUICK, *flags, name="epp-0") as first:
+        await until(lambda: holds(server, "epp-0"))
+        async with cluster_picker(configs[1], *QUICK, *flags, name="epp-1") as second:
+            await until(lambda: sees_pods(second))
+            yield first, second
+
+
+async def holds(server, name):
+    lease = server.get("leases", LEASE)
+    return lease is not None and lease["spec"]["holderIdentity"].startswith(f"{name}_")
+
+
+async def sees_pods(picker):
+    return await picker.destination() == "127.0.0.1:8000"
+
+
+async def is_no_longer_ready(picker):
+    return not await picker.health()
+
+
+async def seconds_until(wanted):
+    began = time.monotonic()
+    await until(wanted)
+    return time.monotonic() - began
+
+
+async def test_one_of_two_is_ready_and_the_other_answers_all_the_same(server, tmp_path):
+    async with pair(server, tmp_path) as (leader, follower):
+        await until(leader.health)
+
+        assert not await follower.health()
+        assert await follower.health("liveness")
+        assert await sees_pods(follower)
+
+
+async def test_a_clean_stop_hands_over_within_a_retry(server, tmp_path):
+    async with pair(server, tmp_path) as (leader, follower):
+        await until(leader.health)
+        leader.process.send_signal(signal.SIGTERM)
+        gap = await seconds_until(follower.health)
+
+        assert await leader.end() == 0
+        assert "lease released" in leader.log_text()
+        assert gap < 2.5
+        assert server.get("leases", LEASE)["spec"]["leaseTransitions"] == 1
+        assert {event["reason"] for event in server.all("events")} == {"LeaderElection"}
+
+
+async def test_a_killed_leader_is_followed_when_its_lease_is_over(server, tmp_path):
+    async with pair(server, tmp_path) as (leader, follower):
+        await until(leader.health)
+        await leader.end(signal.SIGKILL)
+        gap = await seconds_until(follower.health)
+
+        assert 1.0 < gap < 6.0
+
+
+async def test_a_leader_cut_off_steps_down_first_and_lives_on_as_a_follower(server, tmp_path):
+    async with pair(server, tmp_path) as (leader, follower):
+        await until(leader.health)
+        server.tokens.discard(f"{TOKEN}-one")
+        await until(lambda: is_no_longer_ready(leader))
+        assert not await follower.health()
+
+        await until(follower.health)
+        assert await leader.health("liveness")
+        assert await sees_pods(leader)
+
+        server.tokens.add(f"{TOKEN}-one")
+        await follower.end()
+        await until(leader.health)
+
+
+async def test_with_a_label_both_are_ready_and_the_leader_bears_it(server, tmp_path):
+    for name in ("epp-0", "epp-1"):
+        server.put(pod(name, "10.9.9.9", app="epp"))
+    server.put(pod("elsewhere", "10.9.9.8", app="epp", labels={LABEL: "another-pool"}))
+    async with pair(server, tmp_path, f"--leader-label={LABEL}") as (leader, follower):
+        await until(leader.health)
+        await until(follower.health)
+        await until(lambda: bears_it(server, "epp-0"))
+
+        await leader.end(signal.SIGKILL)
+        await until(lambda: bears_it(server, "epp-1"))
+        assert labels(server, "elsewhere") == {"app": "epp", LABEL: "another-pool"}
+
+
+async def bears_it(server, name):
+    """That pod alone."""
+    return [n for n in ("epp-0", "epp-1") if labels(server, n).get(LABEL) == "pool"] == [name]
+
+
+def labels(server, name):
+    return server.get("pods", name)["metadata"]["labels"]
+
+
+async def test_a_lease_that_may_not_be_had_costs_readiness_and_says_so(server, tmp_path):
+    server.forbidden = {("get", "leases")}
+    async with cluster_picker(server.kubeconfig(tmp_path), *QUICK) as picker:
+        await until(lambda: sees_pods(picker))
+
+        assert not await picker.health()
+        assert await picker.health("liveness")
+        assert picker.log_text().count("may not get leases") == 1
+
+
+async def test_the_other_familys_lease_is_taken_by_name(server, tmp_path):
+    name = "epp-default-pool.gateway-api-inference-extension.sigs.k8s.io"
+    flag = f"--leader-elect-resource-name={name}"
+    async with cluster_picker(server.kubeconfig(tmp_path), *QUICK, flag) as picker:
+        await until(picker.health)
+
+        assert server.get("leases", name)["spec"]["holderIdentity"].startswith("epp-0_")
