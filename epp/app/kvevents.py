@@ -20,6 +20,7 @@ from epp.kvevents.follower import Follower
 from epp.kvevents.settings import FollowSettings
 from epp.kvevents.source import SourceStatus
 from epp.kvevents.stats import Counts
+from epp.observe.kv_metrics import KvState
 from epp.plugins.producers.precise_params import PreciseParams
 from epp.plugins.producers.precise_prefix import PrecisePrefixCacheProducer
 
@@ -71,6 +72,21 @@ class KvEvents:
             counts={name: n for name, n in asdict(self.counts).items() if isinstance(n, int)},
             tokens_by=dict(producer.served),
             compared=tuple(producer.compared),
+        )
+
+    def state(self) -> KvState | None:
+        """The same for the metrics; None where nothing is followed."""
+        producer = self.producer
+        if producer is None:
+            return None
+        status = self.status()
+        return KvState(
+            counts={name: n for name, n in asdict(self.counts).items() if isinstance(n, int)},
+            replays=self.counts.replays,
+            tokens_by=producer.served,
+            followed=len(status),
+            live=sum(one.live for one in status),
+            blocks=len(producer.residency),
         )
 
     async def run(self) -> None:

@@ -43,6 +43,7 @@ from epp.flow import Flow, Rules
 from epp.observe.cluster_metrics import ClusterMetrics
 from epp.observe.decisions import DecisionLog
 from epp.observe.flow_metrics import FlowMetrics, QueueState
+from epp.observe.kv_metrics import KvMetrics
 from epp.observe.lag import LagSampler
 from epp.observe.logs import LibraryLogs, RefusalLog, build_log
 from epp.observe.metrics import Metrics, Subject, add_process_metrics
@@ -271,6 +272,7 @@ class Picker:
         ]
         if self._cluster is not None:
             subjects.append(ClusterMetrics(self._cluster.state))
+        subjects.append(KvMetrics(self._kv_events.state))
         registry.register(Metrics(*subjects, old_names=options.emit_old_metrics))
         return Admin(
             registry,
