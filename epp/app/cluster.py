@@ -111,6 +111,7 @@ class Cluster:
         self._status: StatusWriter | None = None
         self._readers: MetricsReaders | None = None
         self._pods_why = "not yet"
+        self._said: dict[str, str] = {}
 
     # -- start, stop ------------------------------------------------------------------------------
 
@@ -234,6 +235,9 @@ class Cluster:
         )
 
     def _say(self, condition: str, why: str) -> None:
+        if why != self._said.get(condition):
+            self._said[condition] = why
+            self._log.info("condition of readiness", condition=condition, missing=why)
         if why:
             self._readiness.unmet(condition, why)
         else:

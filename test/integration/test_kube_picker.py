@@ -53,6 +53,7 @@ async def test_a_pool_that_is_not_there_is_waited_for(server, tmp_path):
         assert await picker.health("liveness")
         assert not await picker.health()
         assert await picker.destination() == 503
+        assert "pool is not there" in picker.log_text()
 
         server.put(pool())
         await until(picker.health)
