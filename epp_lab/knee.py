@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Final
 
@@ -12,6 +12,8 @@ from epp_lab.workload import Workload
 GOOD: Final = 0.9
 """Share of the requests that must meet the SLO."""
 PRECISION: Final = 0.03
+FURTHEST: Final = 3
+"""Knees are looked for within two to this power of the one given."""
 
 
 def knee(workload: Workload, policy: str, seeds: Sequence[int]) -> float:
@@ -28,14 +30,10 @@ def knee(workload: Workload, policy: str, seeds: Sequence[int]) -> float:
     return (low * high) ** 0.5 * workload.knee
 
 
-def _bracket(good: object) -> tuple[float, float]:
+def _bracket(good: Callable[[float], bool]) -> tuple[float, float]:
     """A load that is good and one, twice as high, that is not."""
-    assert callable(good)
-    load = 1.0
-    if good(load):
-        while good(load * 2):
-            load *= 2
-        return load, load * 2
-    while not good(load / 2):
-        load /= 2
-    return load / 2, load
+    loads = [2.0**power for power in range(-FURTHEST, FURTHEST + 1)]
+    first = next((load for load in loads if not good(load)), None)
+    if first is None or first == loads[0]:
+        raise ValueError(f"no knee between {loads[0]:g} and {loads[-1]:g} of the one given")
+    return first / 2, first

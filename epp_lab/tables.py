@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from epp_lab.baselines import Baseline
+from epp_lab.compare import Read, chosen, difference, mean
+from epp_lab.markdown import goodput, hit_rate, ttft_p90
 from epp_lab.measure import Measure
 from epp_lab.run import Run
 from epp_lab.workload import Workload
@@ -32,14 +34,37 @@ COLUMNS: Final[Mapping[str, Callable[[Measure], str]]] = {
 """What is shown of a run. TTFT and E2E in seconds, TPOT in milliseconds."""
 
 
-def show_runs(runs: Sequence[Run], console: Console | None = None) -> None:
-    """Runs side by side."""
+PAIRED: Final[Mapping[str, Read]] = {
+    "goodput": goodput,
+    "TTFT p90": ttft_p90,
+    "hit": hit_rate,
+}
+"""What policies are compared by, seed by seed."""
+
+
+def show_comparison(
+    workload: Workload,
+    policies: Sequence[str],
+    load: float,
+    runs: Sequence[Run],
+    console: Console | None = None,
+) -> None:
+    """Means over seeds with 95 % intervals, and differences to the first policy, seed by seed."""
     console = console or Console()
-    table = Table("policy", "load", "seed", *COLUMNS)
-    for run in runs:
-        cells = [cell(run.measure) for cell in COLUMNS.values()]
-        table.add_row(run.policy, f"{run.load:.2f}", str(run.seed), *cells)
+    rate = workload.rate(load)
+    table = Table("policy", *PAIRED, *(f"{name} vs {policies[0]}" for name in PAIRED))
+    first = chosen(runs, workload.name, policies[0], load)
+    for policy in policies:
+        cell = chosen(runs, workload.name, policy, load)
+        means = [str(mean(cell, read)) for read in PAIRED.values()]
+        gaps = [str(difference(cell, first, read)) for read in PAIRED.values()]
+        table.add_row(policy, *means, *(gaps if policy != policies[0] else [""] * len(gaps)))
+    console.print(f"{workload.name} at {load:g} of its knee, {rate:.2f} req/s, {len(first)} seeds")
     console.print(table)
+    for policy in policies:
+        last = chosen(runs, workload.name, policy, load)[0]
+        cells = ", ".join(f"{name} {cell(last.measure)}" for name, cell in COLUMNS.items())
+        console.print(f"{policy}, seed {last.seed}: {cells}")
 
 
 def show_run(run: Run, console: Console | None = None) -> None:

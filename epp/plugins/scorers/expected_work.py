@@ -8,11 +8,15 @@ from pydantic import Field
 from epp.config.params import PluginParams
 from epp.domain.pool import Column, Floats, PoolView, Scores
 from epp.domain.request import Request
-from epp.plugins.columns import PREFIX_TOKENS, cached_tokens, matched_share
+from epp.plugins.columns import PREFIX_TOKENS, cached_tokens, matched_share, uncached_tokens
+from epp.plugins.scorers._adapters import AdapterNames, with_adapter
 from epp.plugins.scorers._work_by_row import costs_by_row
 
 COLDEST = 1 / 16
 """The least warmth that is believed: a pod that has just come still gets a share."""
+BATCHED = 16
+"""Prompt tokens that one request of the batch is worth: a decode step reads the KV of its context,
+which takes as long as computing some ten tokens. Policies do alike from 2 to 50."""
 FEW = 24
 """Up to so many endpoints a loop over rows is cheaper than the same formula over columns: 18 us
 against 36 for 10 endpoints, even at 25 (test/bench/bench_plugins.py)."""
@@ -21,20 +25,21 @@ against 36 for 10 endpoints, even at 25 (test/bench/bench_plugins.py)."""
 class ExpectedWorkScorer:
     """expected-work-scorer: prefers endpoints with the least work before the answer, in tokens.
 
-    Formula: cost = (uncached * pressure + queued + lacking + output * (1 + batch)) / warmth, the
-    tokens an endpoint computes until the answer is done; the score is (least cost) / cost.
-    `uncached` prompt tokens are there; `queued` are the prefill tokens ahead (ours in flight, and
-    for every waiting request that is not ours as many as this prompt has); `lacking` tokens of KV
-    memory must come free first; `output` steps each compute a token for the `batch` as well.
-    `pressure` = 1 + (median queued) / (prompt tokens): what is computed again also delays the
-    requests that wait behind it. A match counts only when it covers at least affinityGate of the
-    prompt, and only where it saves (times pressure) no less than the endpoint has queued above the
-    least queued one. Endpoints with metrics that are too old are rated by our own requests there
-    and stand behind all fresh ones.
+    Formula: cost = (uncached * pressure + queued + lacking + 16 * (1 + batch)) / warmth, in prompt
+    tokens; the score is (least cost) / cost. `uncached` prompt tokens are computed there; `queued`
+    are the prefill tokens ahead (ours in flight, and those of waiting requests that others sent);
+    `lacking` tokens of KV memory must come free first for them and the answer; every request of the
+    `batch` takes about a block's worth of each step. `pressure` = 1 + (median queued) / (prompt
+    tokens): what is computed again also delays the requests that wait behind it. A match counts
+    only when it covers at least affinityGate of the prompt, and only where it saves (times
+    pressure) no less than the endpoint has queued above the least queued one. A LoRA adapter that
+    does not run there costs half a second of prompts to load; endpoints whose places are all taken
+    stand behind. Endpoints with metrics that are too old are rated by our own requests there and
+    stand behind all fresh ones.
     Parameters: affinityGate (share of the prompt, 0..1, default 0.1), outputTokens (expected where
     the client sets no lower limit, default 256).
     Reads: waiting, running, inflight_requests, inflight_tokens, fresh; prefix_tokens, kv_usage,
-    kv_blocks, block_size, warmth where known.
+    kv_blocks, block_size, warmth, lora, prefill_rate where known.
     Differs from the Go picker: it has no such scorer; its default adds queue, KV and prefix ratios.
     Example:
         - type: expected-work-scorer
@@ -50,28 +55,42 @@ class ExpectedWorkScorer:
     def __init__(self, params: Params) -> None:
         self._gate = params.affinity_gate
         self._output = params.output_tokens
+        self._adapters = AdapterNames()
 
     def score(self, request: Request, pool: PoolView) -> Scores:
-        if len(pool) <= FEW:
-            return np.array(self._scores_by_row(request, pool))
-        cost = stale_behind(self.cost(request, pool), pool)
-        scores: Scores = cost.min() / cost
+        if len(pool) > FEW:
+            costs = stale_behind(self.cost(request, pool), pool)
+        else:
+            costs = np.array(self._costs_by_row(request, pool))
+        costs = self._with_adapter(costs, request, pool)
+        scores: Scores = costs.min() / costs
         return scores
 
-    def _scores_by_row(self, request: Request, pool: PoolView) -> list[float]:
+    def _costs_by_row(self, request: Request, pool: PoolView) -> list[float]:
         """The same, row by row in plain Python."""
         output = self._expected_output(request)
-        costs = costs_by_row(request.prompt_tokens, output, self._gate, COLDEST, pool)
-        least = min(costs)
-        return [least / cost for cost in costs]
+        return costs_by_row(request.prompt_tokens, output, self._gate, COLDEST, BATCHED, pool)
+
+    def _with_adapter(self, costs: Floats, request: Request, pool: PoolView) -> Floats:
+        """What waiting for the request's adapter adds; nothing where no engine has adapters."""
+        column, rates = pool.get("lora"), pool.get("prefill_rate")
+        if column is None or rates is None:
+            return costs
+        states = column.tolist()
+        if not any(state.max_adapters for state in states):
+            return costs
+        self._adapters.learn(states)
+        if request.target_model not in self._adapters:
+            return costs
+        return np.array(with_adapter(costs.tolist(), request.target_model, states, rates.tolist()))
 
     def cost(self, request: Request, pool: PoolView) -> Floats:
-        """Expected work in tokens, above 0, shape `(n,)`; stale rows included."""
-        queued = queued_tokens(request, pool)
-        output = self._expected_output(request)
-        tokens = queued + output * (1.0 + batch(pool))
+        """Expected work in tokens, above 0, shape `(n,)`; stale rows and adapters left aside."""
+        uncached = uncached_tokens(request, pool)
+        queued = queued_tokens(uncached, pool)
+        tokens = queued + BATCHED * (1.0 + batch(pool))
         tokens += self._prefill(request, pool, queued)
-        tokens += lacking_tokens(request.prompt_tokens + output, pool)
+        tokens += lacking_tokens(uncached + self._expected_output(request), pool)
         return tokens / warmth(pool)
 
     def _prefill(self, request: Request, pool: PoolView, queued: Column) -> Column | float:
@@ -106,27 +125,27 @@ def batch(pool: PoolView) -> Floats:
     return np.maximum((pool.running + pool.waiting) * pool.fresh, pool.inflight_requests)
 
 
-def queued_tokens(request: Request, pool: PoolView) -> Column:
+def queued_tokens(uncached: Column, pool: PoolView) -> Column:
     """Prefill tokens ahead of the request.
 
-    A waiting request that we did not send (another picker's, a direct client's) has a length nobody
-    knows; it counts as one like this.
+    What others sent (another picker, a direct client) is the part of the engine's requests that is
+    not ours; so much of its queue is theirs, and each counts as one like this, `uncached` tokens.
     """
     if not pool.waiting.any():
         return pool.inflight_tokens
-    others = pool.waiting + pool.running - pool.inflight_requests
-    others = np.minimum(np.maximum(others, 0.0), pool.waiting) * pool.fresh
-    return pool.inflight_tokens + others * request.prompt_tokens
+    total = pool.waiting + pool.running
+    others = np.maximum(total - pool.inflight_requests, 0.0) / np.maximum(total, 1.0)
+    return pool.inflight_tokens + pool.waiting * others * pool.fresh * uncached
 
 
-def lacking_tokens(needed: int, pool: PoolView) -> Column | float:
+def lacking_tokens(needed: Column, pool: PoolView) -> Column | float:
     """How many of `needed` tokens do not fit into free KV memory; 0 where its size is unknown."""
     blocks, block_size = pool.get("kv_blocks"), pool.get("block_size")
     if blocks is None or block_size is None:
         return 0.0
     size = blocks * block_size
     free = (1.0 - pool.kv_usage) * size
-    if free.min() >= needed:
+    if free.min() >= needed.max():
         return 0.0
     return np.where((size > 0) & pool.fresh, np.maximum(needed - free, 0.0), 0.0)
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.pools import decision, pool, request, tools
 
+from epp.datastore.sample import LoraState
 from epp.plugins.columns import uncached_tokens
 from epp.plugins.pickers.max_score import MaxScorePicker
 from epp.plugins.producers.approx_prefix import ApproxPrefixCacheProducer
@@ -33,42 +34,42 @@ def matches(cached, total):
 @pytest.mark.parametrize(
     ("columns", "costs"),
     [
-        pytest.param({}, [1256, 1256], id="idle"),
-        pytest.param({"inflight_tokens": [0, 500]}, [1256, 1756], id="queued-prefill"),
-        pytest.param({"running": [0, 3]}, [1256, 2024], id="batch"),
-        pytest.param({"inflight_requests": [0, 3]}, [1256, 2024], id="own-batch"),
+        pytest.param({}, [1016, 1016], id="idle"),
+        pytest.param({"inflight_tokens": [0, 500]}, [1016, 1516], id="queued-prefill"),
+        pytest.param({"running": [0, 3]}, [1016, 1064], id="batch"),
+        pytest.param({"inflight_requests": [0, 3]}, [1016, 1064], id="own-batch"),
         pytest.param(
-            {"waiting": [0, 2], "inflight_requests": [0, 2]}, [1256, 1768], id="own-waits"
+            {"waiting": [0, 2], "inflight_requests": [0, 2]}, [1016, 1048], id="own-waits"
         ),
-        pytest.param({"waiting": [0, 2]}, [1256, 3768], id="waiting-of-others"),
-        pytest.param({"inflight_tokens": [500, 500]}, [2256, 2256], id="pressure"),
+        pytest.param({"waiting": [0, 2]}, [1016, 3048], id="waiting-of-others"),
+        pytest.param({"inflight_tokens": [500, 500]}, [2016, 2016], id="pressure"),
         pytest.param(
             {"inflight_tokens": [500, 500], **matches([0, 512], 1000)},
-            [2256, 1488],
+            [2016, 1248],
             id="pressure-makes-a-match-worth-more",
         ),
-        pytest.param(matches([0, 512], 1000), [1256, 744], id="cached"),
-        pytest.param(matches([0, 64], 1000), [1256, 1256], id="match-below-the-gate"),
+        pytest.param(matches([0, 512], 1000), [1016, 504], id="cached"),
+        pytest.param(matches([0, 64], 1000), [1016, 1016], id="match-below-the-gate"),
         pytest.param(
             {"inflight_tokens": [0, 513], **matches([0, 512], 1000)},
-            [1256, 1769],
+            [1016, 1529],
             id="hot-prefix-not-followed",
         ),
         pytest.param(
             {"inflight_tokens": [0, 512], **matches([0, 512], 1000)},
-            [1256, 1256],
+            [1016, 1016],
             id="hot-prefix-still-followed",
         ),
-        pytest.param({"warmth": [1, 0.5]}, [1256, 2512], id="half-warm"),
-        pytest.param({"warmth": [1, 0]}, [1256, 16 * 1256], id="cold-still-gets-a-share"),
+        pytest.param({"warmth": [1, 0.5]}, [1016, 2032], id="half-warm"),
+        pytest.param({"warmth": [1, 0]}, [1016, 16 * 1016], id="cold-still-gets-a-share"),
         pytest.param(
             {"kv_usage": [0, 0.9], "kv_blocks": [500.0, 500.0], "block_size": [16.0, 16.0]},
-            [1256, 1256 + 456],
+            [1016, 1016 + 456],
             id="kv-memory-lacking",
         ),
         pytest.param(
             {"kv_usage": [0.9, 0.9], "kv_blocks": [0, 0], "block_size": [0, 0]},
-            [1256, 1256],
+            [1016, 1016],
             id="kv-memory-unknown",
         ),
     ],
@@ -78,15 +79,60 @@ def test_cost_in_tokens(columns, costs):
 
 
 @pytest.mark.parametrize(
-    ("limit", "work"),
-    [pytest.param(10, 1010, id="lower"), pytest.param(9999, 1256, id="higher")],
+    ("limit", "lacking"),
+    [pytest.param(10, 210, id="lower"), pytest.param(9999, 456, id="higher")],
 )
-def test_the_clients_limit_bounds_the_output(limit, work):
-    assert cost(prompt(1000, max_output_tokens=limit), pool(1)) == [work]
+def test_the_clients_limit_bounds_the_memory_an_answer_needs(limit, lacking):
+    view = pool(1, kv_usage=[0.9], kv_blocks=[500.0], block_size=[16.0])
+
+    assert cost(prompt(1000, max_output_tokens=limit), view) == pytest.approx([1016 + lacking])
+
+
+def test_what_is_cached_needs_no_more_memory():
+    view = pool(1, kv_usage=[0.9], kv_blocks=[500.0], block_size=[16.0], **matches([512], 1000))
+
+    assert cost(prompt(1000), view) == pytest.approx([488 + 16])
+
+
+def loras(*running, most=2):
+    return [LoraState(running=frozenset(names), max_adapters=most) for names in running]
+
+
+def with_adapters(*running, **columns):
+    states = loras(*running)
+    return pool(lora=states, prefill_rate=[10_000.0] * len(states), **columns)
+
+
+def best(asked, view, rater=None):
+    return int((rater or scorer()).score(asked, view).argmax())
+
+
+def test_an_adapter_stays_where_it_runs():
+    assert best(prompt(1000, target_model="a"), with_adapters((), ("a",))) == 1
+
+
+def test_an_adapter_goes_where_there_is_room_rather_than_where_others_hold_every_place():
+    rater = scorer()
+    rater.score(prompt(1), with_adapters(("a",), ()))
+    view = with_adapters(("b", "c"), ("b",), inflight_tokens=[0, 3000])
+
+    assert best(prompt(1000, target_model="a"), view, rater) == 1
+
+
+def test_a_long_queue_is_worse_than_loading_the_adapter_elsewhere():
+    view = with_adapters(("a",), (), inflight_tokens=[9000, 0])
+
+    assert best(prompt(1000, target_model="a"), view) == 1
+
+
+def test_the_base_model_takes_no_place():
+    view = with_adapters(("b", "c"), ("b",), inflight_tokens=[0, 100])
+
+    assert best(prompt(1000, target_model="base"), view) == 0
 
 
 def test_the_score_is_the_least_cost_over_the_cost():
-    view = pool(2, inflight_tokens=[0, 1256])
+    view = pool(2, inflight_tokens=[0, 1016])
 
     assert scorer().score(prompt(1000), view).tolist() == [1.0, 0.5]
 
@@ -107,7 +153,7 @@ def test_where_all_metrics_are_old_our_own_requests_decide():
 def test_one_stuck_endpoint_puts_no_pressure_on_the_pool():
     view = pool(3, inflight_tokens=[0, 0, 10**7])
 
-    assert cost(prompt(1000), view)[:2] == [1256, 1256]
+    assert cost(prompt(1000), view)[:2] == [1016, 1016]
 
 
 def test_no_prompt_still_has_a_cost():
@@ -186,7 +232,7 @@ def test_a_hot_prefix_reaches_more_than_one_endpoint():
     for number in range(64):
         burst.place(request([*range(4096), *[10_000 + number] * 1024]))
 
-    assert burst.ledger.requests.min() > 0
+    assert (burst.ledger.requests > 0).sum() > 1
 
 
 def test_turns_of_a_conversation_stay_where_its_cache_is():
