@@ -10,12 +10,15 @@ from structlog.typing import FilteringBoundLogger
 
 from epp.domain.clock import Clock
 from epp.kube.api import EVENTS, LEASES, Answer, Api, Unreachable
-from epp.kube.lease import Elector, Read, Record, Rest, Write
+from epp.kube.lease import RELEASE_SECONDS, Elector, Read, Record, Rest, Write
 from epp.kube.objects import micro_stamp_of
 
 CONFLICT: Final = 409
 MISSING: Final = 404
 RELEASE_TRIES: Final = 3
+SUCCESSOR_RETRIES: Final = 2.5
+"""Retry periods in which a candidate that is alive takes a lease that is nobody's."""
+SUCCESSOR_LOOKS: Final = 0.2
 
 
 class Election:
@@ -77,25 +80,38 @@ class Election:
 
     async def release(self) -> None:
         """Lead no more, and let others begin at once. To be called when `run` has ended."""
-        await self._release()
+        if await self._release():
+            await self._wait_for_another()
         await asyncio.gather(*self._telling, return_exceptions=True)
 
-    async def _release(self) -> None:
+    async def _wait_for_another(self) -> None:
+        """Who is on its way out keeps serving what still comes until somebody else leads."""
+        try:
+            async with asyncio.timeout(SUCCESSOR_RETRIES * self.elector.terms.retry_period):
+                while self.elector.holder in ("", self.elector.identity):
+                    await asyncio.sleep(SUCCESSOR_LOOKS)
+                    await self._read(RELEASE_SECONDS)
+        except TimeoutError:
+            self._log.info("nobody else leads yet", lease=self._name)
+
+    async def _release(self) -> bool:
+        """Whether the lease was ours and is nobody's now."""
         for _ in range(RELEASE_TRIES):
             ask = self.elector.release(self._clock())
             self._look()
             if ask is None:
-                return
+                return False
             try:
                 answer = await self._send(ask)
-                if answer.good:
-                    self._log.info("lease released", lease=self._name)
-                if answer.status != CONFLICT:
-                    return
-                await self._read(ask.timeout)
             except Unreachable as error:
                 self._log.warning("lease not released", lease=self._name, why=str(error))
-                return
+                return False
+            if answer.good:
+                self._log.info("lease released", lease=self._name)
+            if answer.status != CONFLICT:
+                return answer.good
+            await self._read(ask.timeout)
+        return False
 
     # -- calls ------------------------------------------------------------------------------------
 

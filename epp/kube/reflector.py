@@ -149,6 +149,7 @@ class Reflector(Generic[T]):
         self._listed: dict[str, T] = {}
         self._listed_bad: dict[str, str] = {}
         self._whole = False
+        self._only_lists = False
         self._refusals = 0
         self._failures = 0
         self._opened = 0.0
@@ -215,11 +216,13 @@ class Reflector(Generic[T]):
         self._version = version
         self._listing, self._whole = False, False
         self.synced = True
-        self.opened()
+        if not self._only_lists:
+            self.opened()
         return changed
 
     def opened(self) -> None:
         """The server has begun to answer a watch."""
+        self._only_lists = False
         self.trouble, self.why = Trouble.NONE, ""
 
     def line(self, line: bytes, now: float) -> Heard:
@@ -279,15 +282,13 @@ class Reflector(Generic[T]):
         if failure.status == MISSING:
             return self._absent(failure.why, now)
         self._troubled(failure)
-        if self._listing:
-            self._restart()
-        elif failure.status and self._worn_out(failure.status):
+        if not self._listing and failure.status and self._worn_out(failure.status):
             self._relist("refused", failure.why, now)
-            return False
+        else:
+            self._restart()
+            self._pause(now, failure.retry_after)
         if failure.status == FORBIDDEN:
             self._pause_until = now + self._jitter(self._pace.absent_pause)
-        else:
-            self._pause(now, failure.retry_after)
         return False
 
     def _troubled(self, failure: Failure) -> None:
@@ -296,9 +297,10 @@ class Reflector(Generic[T]):
         self.why = failure.why
 
     def _worn_out(self, status: int) -> bool:
-        """Whether a watch from this version has been refused often enough to doubt the version."""
+        """Whether to list instead: the version is doubtful, or watching is not allowed at all."""
         self._refusals += 1
-        return status == 400 or self._refusals >= self._pace.patience
+        self._only_lists = status == FORBIDDEN
+        return status in (400, FORBIDDEN) or self._refusals >= self._pace.patience
 
     def _absent(self, why: str, now: float) -> bool:
         """The kind is not served: there is nothing of it. Look again, for it may be installed."""

@@ -144,6 +144,18 @@ def test_a_version_that_is_refused_thrice_is_doubted():
     assert made.tally.relists == {"refused": 1}
 
 
+def test_where_watching_is_not_allowed_it_lists_from_time_to_time():
+    made = listed(thing("a", 1, "x"))
+    made.next(0.0)
+    made.failed(Failure(403, "may not watch"), 0.0)
+    assert isinstance(made.next(0.0), Wait)
+    assert isinstance(made.next(10.0), List)
+
+    made.page(page(thing("b", 2, "y")), 10.0)
+    assert values(made) == {"b": "y"}
+    assert made.trouble is Trouble.FORBIDDEN
+
+
 def test_retry_after_is_obeyed():
     made = listed()
     made.failed(Failure(429, "busy", retry_after=7.0), 0.0)
