@@ -12,11 +12,11 @@ from epp.admission.room import Levels
 from epp.admission.settings import BandSettings
 from epp.domain.waiting import Contender, Waiting
 
-MOST_FLOWS: Final = 256
+MOST_FLOWS: Final = 128
 """Flows of one band with a queue of their own; beyond them ids share `SHARED` queues."""
-SHARED: Final = 64
-MOST_LANES: Final = 64
-"""Lanes of one flow; beyond them requests share one."""
+SHARED: Final = 32
+MOST_LANES: Final = 256
+"""Lanes of one band; beyond them those of one flow and criticality share one."""
 
 Flow: TypeAlias = dict[Hashable, Lane]
 
@@ -24,12 +24,13 @@ Flow: TypeAlias = dict[Hashable, Lane]
 class Band:
     """A queue. Whoever is in it is counted, in requests and in bytes."""
 
-    __slots__ = ("_flows", "_seats", "bytes", "priority", "settings")
+    __slots__ = ("_flows", "_lanes", "_seats", "bytes", "priority", "settings")
 
     def __init__(self, priority: int, settings: BandSettings) -> None:
         self.priority = priority
         self.settings = settings
         self.bytes = 0
+        self._lanes = 0
         self._flows: dict[str, Flow] = {}
         self._seats: dict[str, tuple[Waiting, str, Hashable]] = {}
 
@@ -64,9 +65,12 @@ class Band:
         key: Hashable = (waiting.request.subset, ordering.lane(waiting))
         if aside:
             key = (waiting.number, key)
-        if key not in lanes and len(lanes) >= MOST_LANES:
-            key = None
-        lanes.setdefault(key, Lane()).push(ordering.key(waiting), waiting)
+        if key not in lanes and self._lanes >= MOST_LANES:
+            key = waiting.workload.criticality
+        if key not in lanes:
+            lanes[key] = Lane()
+            self._lanes += 1
+        lanes[key].push(ordering.key(waiting), waiting)
         self._seats[waiting.request.id] = waiting, flow, key
         self.bytes += waiting.size
 
@@ -77,6 +81,7 @@ class Band:
         self.bytes -= waiting.size
         if not lane:
             del self._flows[flow][key]
+            self._lanes -= 1
         if not self._flows[flow]:
             del self._flows[flow]
 

@@ -60,6 +60,8 @@ class FlowControl:
         self._futures: dict[str, asyncio.Future[None]] = {}
         self._turn: tuple[Waiting, float] | None = None
         """Who was let through last, and how full its endpoint may be."""
+        self._levels: Levels | None = None
+        """What was seen when it was let through at once."""
         self._released: Waiting | None = None
         """Who was woken and has not yet come to be placed."""
         self._open = False
@@ -79,24 +81,27 @@ class FlowControl:
         waiting = self._waiting(request, now)
         levels = self._room.levels(pool)
         if not self.machine and self._released is None:
-            ceiling = self._ceilings(pool, waiting)[request.priority]
+            ceiling = self._ceilings(levels, waiting)[request.priority]
             ceiling *= self.machine.settings.band(request.priority).ordering.share(waiting, now)
             if levels.of(request.subset) < ceiling:
-                self._turn = waiting, ceiling
+                self._turn, self._levels = (waiting, ceiling), levels
                 return None
         return self._queue(waiting, levels, pool, now)
 
     def room(self, request: Request, pool: PoolView) -> Mask | None:
         if self._turn is None or self._turn[0].request is not request or self._open:
             return None
-        mask = self._room.mask(pool, self._turn[1])
+        # What admission has just looked at is looked at once: nothing was placed since.
+        mask = self._levels.mask(pool, self._turn[1]) if self._levels else None
+        if mask is None:
+            mask = self._room.mask(pool, self._turn[1])
         return None if mask.all() else mask
 
     def placed(self, request: Request, tokens: int) -> None:
         if self._turn is None or self._turn[0].request is not request:
             return
         waiting, now = self._turn[0], self._clock()
-        self._turn = None
+        self._turn = self._levels = None
         self.machine.drain.left(now)
         for observer in self._observers:
             observer.dispatched(waiting, tokens, now)
@@ -142,7 +147,7 @@ class FlowControl:
 
     def saturation(self) -> float:
         """How full the pool is, for a gauge."""
-        return self._room.saturation(self._store.view())
+        return self._room.levels(self._store.view()).saturation
 
     # -- who comes --------------------------------------------------------------------------------
 
@@ -169,8 +174,8 @@ class FlowControl:
                 self._reports.left(waiting, refusal.outcome, 0.0)
                 raise refusal.error
             self._refuse(refusal, now)
-        if self._released is None and (turn := self._next(levels, pool, now)):
-            self._turn = turn
+        if self._released is None and (turn := self._next(levels, now)):
+            self._turn, self._levels = turn, None
             if turn[0] is waiting:
                 return None
             self._released = turn[0]
@@ -179,7 +184,7 @@ class FlowControl:
 
     def _take_back(self, waiting: Waiting, now: float) -> Awaitable[None]:
         """Placing found no room for it."""
-        self._turn = None
+        self._turn = self._levels = None
         self.machine.put_back(waiting, now)
         if self._released is waiting:
             self._released = None
@@ -207,24 +212,24 @@ class FlowControl:
     def _release(self, pool: PoolView, now: float) -> None:
         if self._released is not None or not self.machine:
             return
-        if turn := self._next(self._room.levels(pool), pool, now):
-            self._turn = turn
+        if turn := self._next(self._room.levels(pool), now):
+            self._turn, self._levels = turn, None
             self._released = turn[0]
             self._wake(turn[0])
 
-    def _next(self, levels: Levels, pool: PoolView, now: float) -> tuple[Waiting, float] | None:
+    def _next(self, levels: Levels, now: float) -> tuple[Waiting, float] | None:
         began = perf_counter()
-        turn = self.machine.next(levels, self._ceilings(pool), now)
+        turn = self.machine.next(levels, self._ceilings(levels), now)
         self._reports.cycle(perf_counter() - began)
         return turn
 
-    def _ceilings(self, pool: PoolView, newcomer: Waiting | None = None) -> dict[int, float]:
+    def _ceilings(self, levels: Levels, newcomer: Waiting | None = None) -> dict[int, float]:
         settings = self.machine.settings
-        priorities = {0, *settings.bands, *(band.priority for band in self.machine.bands)}
+        priorities = {0, *settings.bands, *self.machine.priorities}
         if newcomer is not None:
             priorities.add(newcomer.priority)
-        ordered = sorted(priorities, reverse=True)
-        ceilings = settings.usage.ceilings(ordered, self._room.saturation(pool))
+        ordered = sorted(priorities, reverse=True) if len(priorities) > 1 else [*priorities]
+        ceilings = settings.usage.ceilings(ordered, levels.saturation)
         return dict(zip(ordered, ceilings, strict=True))
 
     def _wake(self, waiting: Waiting) -> None:

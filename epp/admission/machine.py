@@ -6,7 +6,7 @@ endpoint may have got room, and asks for `next_deadline` so that one timer is en
 
 import enum
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
@@ -58,6 +58,11 @@ class Machine:
     def bands(self) -> tuple[Band, ...]:
         """Those in which somebody waits, highest priority first."""
         return tuple(self._bands[priority] for priority in sorted(self._bands, reverse=True))
+
+    @property
+    def priorities(self) -> Iterable[int]:
+        """Those of requests that wait, in no order."""
+        return self._bands.keys()
 
     @property
     def next_deadline(self) -> float:

@@ -26,15 +26,24 @@ InSubset = Callable[[SubsetHint, PoolView], Mask]
 class Levels:
     """How full the pool is, for requests with and without a subset; for one moment."""
 
-    __slots__ = ("_fullness", "_in_subset", "_known", "_pool", "_roles", "whole")
+    __slots__ = ("_fullness", "_in_subset", "_known", "_pool", "_roles", "saturation", "whole")
 
-    def __init__(self, pool: PoolView, fullness: Floats, roles: "Roles", within: InSubset) -> None:
+    def __init__(
+        self,
+        pool: PoolView,
+        fullness: Floats,
+        roles: "Roles",
+        within: InSubset,
+        saturation: float = 1.0,
+    ) -> None:
         self._pool = pool
         self._fullness = fullness
         self._roles = roles
         self._in_subset = within
         self._known: dict[SubsetHint, float] = {}
         self.whole = roles.level(fullness)
+        self.saturation = saturation
+        """Of the pool as a whole, for usage limits; an empty pool is saturated."""
 
     def of(self, subset: SubsetHint | None) -> float:
         """Of the endpoints a request may use: 0 idle, 1 full; infinite where there is none."""
@@ -47,6 +56,12 @@ class Levels:
             level = self._roles.level(self._fullness, mask) if mask.any() else 0.0
             self._known[subset] = level
         return level
+
+    def mask(self, pool: PoolView, ceiling: float) -> Mask | None:
+        """Endpoints filled less than `ceiling`, bool; None if `pool` is not what was judged."""
+        if pool.endpoints is not self._pool.endpoints:
+            return None
+        return (self._fullness < ceiling) | self._roles.others
 
 
 class Roles:
@@ -79,28 +94,31 @@ class Room:
         self._in_subset = in_subset
         self._roles: Roles | None = None
 
-    def saturation(self, pool: PoolView) -> float:
-        """Of the pool as a whole; an empty pool is saturated."""
-        return self._detector.saturation(pool) if len(pool) else 1.0
-
     def levels(self, pool: PoolView) -> Levels:
-        return Levels(pool, self._fullness(pool), self._roles_of(pool), self._in_subset)
+        """How full everything is now."""
+        if self._roles is None or self._roles.endpoints is not pool.endpoints:
+            self._roles = Roles(pool)
+        fullness = self.fullness(pool)
+        saturation = mean_of_known(fullness, pool) if len(pool) else 1.0
+        return Levels(pool, fullness, self._roles, self._in_subset, saturation)
 
     def mask(self, pool: PoolView, ceiling: float) -> Mask:
         """Endpoints of `pool` that are filled less than `ceiling`, bool, shape `(n,)`."""
         known = self._roles is not None and self._roles.endpoints is pool.endpoints
         roles = self._roles if known and self._roles else Roles(pool)
-        return (self._fullness(pool) < ceiling) | roles.others
+        return (self.fullness(pool) < ceiling) | roles.others
 
-    def _roles_of(self, pool: PoolView) -> Roles:
-        if self._roles is None or self._roles.endpoints is not pool.endpoints:
-            self._roles = Roles(pool)
-        return self._roles
-
-    def _fullness(self, pool: PoolView) -> Floats:
+    def fullness(self, pool: PoolView) -> Floats:
         """By endpoint; a detector that only knows the pool says the same of each."""
         by_endpoint = getattr(self._detector, "fullness", None)
         if by_endpoint is None:
             return np.full(len(pool), self._detector.saturation(pool) if len(pool) else 1.0)
         fullness: Floats = by_endpoint(pool)
         return fullness
+
+
+def mean_of_known(fullness: Floats, pool: PoolView) -> float:
+    """Over the endpoints with fresh gauges; over all where there are none."""
+    fresh = pool.fresh
+    known = fullness if fresh.all() or not fresh.any() else fullness[fresh]
+    return float(known.sum()) / len(known)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from epp.domain.request import Request
 from epp.domain.workload import Workload
 
@@ -45,8 +47,7 @@ class Waiting:
         return now - self.since
 
 
-@dataclass(slots=True, frozen=True)
-class Contender:
+class Contender(msgspec.Struct, frozen=True, gc=False):
     """The request a flow would send next, and how the ordering policy ranks it."""
 
     flow: str

@@ -139,20 +139,30 @@ class FlowMetrics:
     requests: Family[Tally] = field(default_factory=lambda: tallies(REQUESTS))
     workload_requests: Family[Tally] = field(default_factory=lambda: tallies(WORKLOAD_REQUESTS))
     workload_waited: Family[Histogram] = field(default_factory=lambda: histograms(WORKLOAD_WAITED))
+    _bound: dict[tuple[object, ...], tuple[Histogram, Tally]] = field(default_factory=dict)
 
     def left(self, waiting: Waiting, outcome: Enum, seconds: float) -> None:
         """A request went, or was refused, after so long in the queue."""
-        request, became = waiting.request, str(outcome.value)
-        priority = str(request.priority)
+        request = waiting.request
+        raw = (outcome, waiting.flow, request.priority, request.model, request.target_model)
+        cells = self._bound.get(raw)
+        if cells is None:
+            if len(self._bound) >= MOST_SERIES:
+                self._bound.clear()
+            cells = self._bound[raw] = self._bind(waiting, str(outcome.value))
+        waited, requests = cells
+        waited.observe(seconds)
+        requests.value += 1
+        if waiting.workload.id:
+            self._workload(waiting, str(outcome.value), seconds)
+
+    def _bind(self, waiting: Waiting, became: str) -> tuple[Histogram, Tally]:
+        priority = str(waiting.priority)
         values: tuple[str, ...]
-        tenant, models = self.tenants(waiting.flow), self._models(waiting)
-        values = (tenant, priority, became, self.pool, *models)
+        values = (self.tenants(waiting.flow), priority, became, self.pool, *self._models(waiting))
         if values not in self.waited.cells and len(self.waited.cells) >= MOST_SERIES:
             values = (OTHER, priority, became, self.pool, OTHER, OTHER)
-        self.waited.bind(*values).observe(seconds)
-        self.requests.bind(became, priority, self.pool).value += 1
-        if waiting.workload.id:
-            self._workload(waiting, became, seconds)
+        return self.waited.bind(*values), self.requests.bind(became, priority, self.pool)
 
     def cycle(self, seconds: float) -> None:
         """One look at the queue took so long."""

@@ -1,6 +1,7 @@
 """The order by criticality, waiting time and what a workload has had lately."""
 
-from collections.abc import Hashable
+import math
+from collections.abc import Hashable, Sequence
 from typing import ClassVar, Final
 
 from pydantic import Field
@@ -13,6 +14,8 @@ from epp.plugins.service import Attained
 from epp.points import Tools
 
 LEVELS: Final = MOST - LEAST
+REFRESH: Final = 0.1
+"""Seconds for which what is held back stays as it was worked out."""
 
 
 class Claims:
@@ -58,16 +61,15 @@ class WorkloadOrderingPolicy:
 
     def __init__(self, params: Params, tools: Tools) -> None:
         self._params = params
+        self.limit = LEVELS * params.criticality_step + params.rate_penalty
+        """Seconds: who comes later than this after a request does not overtake it."""
         half_life = params.rate_half_life
         self._claims = tools.state.keep("claims", Claims)
+        self._shares: Sequence[float] = [1.0] * (MOST + 1)
+        self._shares_until = -math.inf
         self._service = tools.state.keep(
             "service", lambda: Attained(half_life), shape=str(half_life)
         )
-
-    @property
-    def limit(self) -> float:
-        """Seconds: who comes later than this after a request does not overtake it."""
-        return LEVELS * self._params.criticality_step + self._params.rate_penalty
 
     def lane(self, waiting: Waiting) -> Hashable:
         self._claims.note(waiting.workload.criticality, waiting.since)
@@ -82,20 +84,26 @@ class WorkloadOrderingPolicy:
         return waiting.since - head_start + params.rate_penalty * self._share_of(waiting)
 
     def share(self, waiting: Waiting, now: float) -> float:
-        criticality = waiting.workload.criticality
-        if criticality == MOST or not self._params.holdback or waiting.waited(now) >= self.limit:
-            return 1.0
-        levels = self._claims.since(now - self._params.activity_window)
-        above = sum(level > criticality for level in levels)
-        if not above:
-            return 1.0
-        below = len(levels) - above if criticality in levels else len(levels) - above + 1
-        return 1.0 - self._params.holdback * above / (above + below - 1)
+        if now >= self._shares_until:
+            self._shares_until = now + REFRESH
+            self._shares = self._shares_now(now)
+        share = self._shares[waiting.workload.criticality]
+        return share if share == 1.0 or waiting.waited(now) < self.limit else 1.0
 
     def dispatched(self, waiting: Waiting, tokens: int, now: float) -> None:
         """Prompt tokens that were computed count for the workload that asked for them."""
         self._claims.note(waiting.workload.criticality, now)
         self._service.add(payer(waiting), tokens + 1, now)
+
+    def _shares_now(self, now: float) -> Sequence[float]:
+        """By criticality, 0 to 5."""
+        levels = self._claims.since(now - self._params.activity_window)
+        return [1.0, *(self._share_among(c, levels) for c in range(LEAST, MOST + 1))]
+
+    def _share_among(self, criticality: int, levels: Sequence[int]) -> float:
+        above = sum(level > criticality for level in levels)
+        others = len({*levels, criticality}) - 1
+        return 1.0 - self._params.holdback * above / others if others else 1.0
 
     def _share_of(self, waiting: Waiting) -> float:
         return self._service.share(payer(waiting))

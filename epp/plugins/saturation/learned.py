@@ -109,17 +109,18 @@ class LearnedLimitDetector:
     def _raw(self, pool: PoolView) -> Floats:
         self._limits.learn(pool, self._clock() - pool.age, self._params.queue_slack)
         filled: Floats = (pool.waiting + pool.running) / self._limits.of(pool.slots)
-        filled = np.maximum(filled, self._memory(pool))
+        filled = np.maximum(filled, pool.kv_usage / self._params.kv_cache_util_threshold)
+        return np.maximum(filled, self._on_its_way(pool)) if pool.inflight_tokens.any() else filled
+
+    def _on_its_way(self, pool: PoolView) -> Floats:
+        """What prompts that are not computed yet will fill: memory, and time."""
+        filled = np.zeros(len(pool))
         if (rate := pool.get("prefill_rate")) is not None:
             backlog = pool.inflight_tokens / np.maximum(rate, 1.0)
-            filled = np.maximum(filled, backlog / self._params.max_prefill_backlog)
-        return filled
-
-    def _memory(self, pool: PoolView) -> Floats:
-        used: Floats = pool.kv_usage
+            filled = backlog / self._params.max_prefill_backlog
         blocks, size = pool.get("kv_blocks"), pool.get("block_size")
         if blocks is not None and size is not None:
             room = blocks * size
-            coming = np.divide(pool.inflight_tokens, room, out=np.zeros(len(pool)), where=room > 0)
-            used = used + coming
-        return used / self._params.kv_cache_util_threshold
+            memory = pool.kv_usage + pool.inflight_tokens / np.where(room > 0, room, np.inf)
+            filled = np.maximum(filled, memory / self._params.kv_cache_util_threshold)
+        return filled
