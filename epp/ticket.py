@@ -238,7 +238,7 @@ def uncached_tokens(request: Request, pool: PoolView, endpoint: Endpoint) -> int
     cached = pool.get("prefix_tokens")
     if cached is None:
         return request.prompt_tokens
-    row = next(i for i, candidate in enumerate(pool.endpoints) if candidate is endpoint)
+    row = pool.endpoints.index(endpoint)
     return max(request.prompt_tokens - int(cached[row]), 0)
 
 

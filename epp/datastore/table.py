@@ -125,7 +125,11 @@ class Table:
 
     def _write_drain(self, entry: Entry) -> None:
         account = entry.account
-        self._drains[:, entry.row] = account.level, account.settled_at, account.front_at
+        # One by one: 0.3 us, as a tuple into a column 1.6.
+        drains, row = self._drains, entry.row
+        drains[0, row] = account.level
+        drains[1, row] = account.settled_at
+        drains[2, row] = account.front_at
         if account.level:
             self._draining.add(entry)
         else:
@@ -180,16 +184,16 @@ class Table:
     def view(self, now: float) -> PoolView:
         """The shown endpoints as of `now`."""
         columns = self._columns.copy()
-        started, stale_at, born = self._times[:, : len(self._shown)]
-        columns["age"] = now - started
+        size, times = len(self._shown), self._times
+        columns["age"] = now - times[0, :size]
         if now < self._all_warm_at:
-            columns["warmth"] = np.clip((now - born) / self._slow_start, 0.0, 1.0)
+            columns["warmth"] = np.clip((now - times[2, :size]) / self._slow_start, 0.0, 1.0)
         if self._draining:
             columns["inflight_tokens"] = self._undrained(now)
         if self._all_fresh_until is None:
-            self._all_fresh_until = float(stale_at.min(initial=math.inf))
+            self._all_fresh_until = float(times[1, :size].min(initial=math.inf))
         if now > self._all_fresh_until:
-            columns["fresh"] = fresh = stale_at >= now
+            columns["fresh"] = fresh = times[1, :size] >= now
             columns.update(doubted(columns, fresh))
         self._lent = True
         return PoolView(self._shown, columns)

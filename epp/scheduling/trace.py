@@ -55,14 +55,14 @@ class RawScoredBy:
 
     __slots__ = ("_scores", "name", "weight")
 
-    def __init__(self, name: str, weight: float, scores: Scores) -> None:
+    def __init__(self, name: str, weight: float, scores: Scores | Sequence[float]) -> None:
         self.name = name
         self.weight = weight
         self._scores = scores
 
     @property
     def scores(self) -> tuple[float, ...]:
-        return tuple(self._scores.tolist())
+        return tuple(float(score) for score in self._scores)
 
 
 class RawTrace:
