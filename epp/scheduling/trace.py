@@ -55,14 +55,14 @@ class RawScoredBy:
 
     __slots__ = ("_scores", "name", "weight")
 
-    def __init__(self, name: str, weight: float, scores: Scores | Sequence[float]) -> None:
+    def __init__(self, name: str, weight: float, scores: Scores) -> None:
         self.name = name
         self.weight = weight
         self._scores = scores
 
     @property
     def scores(self) -> tuple[float, ...]:
-        return tuple(float(score) for score in self._scores)
+        return tuple(self._scores.tolist())
 
 
 class RawTrace:
