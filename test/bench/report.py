@@ -13,8 +13,10 @@ INTRODUCTION = """\
 
 CPU of the picker's process, user and system together, read from `/proc`, behind real Envoy on one
 machine that is shared with Envoy, the client and the model servers; so CPU is what counts here, not
-throughput. Each figure is the lowest of several stretches, for neighbours only add. `make bench`
-writes this section: `python test/bench/run.py --write docs/benchmarks.md`.
+throughput. What a request costs is what it adds to a picker that scrapes three busy endpoints; with
+the scraping is in the note. Each figure is the lowest of several stretches, for neighbours only
+add; `bare` is the wire alone with a constant answer. `python test/bench/run.py --write PAGE` writes
+this section.
 """
 
 

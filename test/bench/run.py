@@ -15,7 +15,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,6 +66,17 @@ BUDGETS = {
 }
 
 
+@dataclass(frozen=True)
+class Cost:
+    """CPU microseconds of one request, and how many there were a second, on how much of a core."""
+
+    added: float
+    """Above what the server uses while nobody asks."""
+    whole: float
+    rate: float
+    share: float
+
+
 @dataclass
 class Bench:
     """The figures so far, and how long to measure."""
@@ -80,7 +91,7 @@ class Bench:
 
     @property
     def stretches(self) -> int:
-        return 2 if self.quick else 6
+        return 2 if self.quick else 3
 
     def note(self, group: str, name: str, value: float, unit: str, **more: object) -> None:
         figure = Figure(group, name, round(value, 4), unit, **more)  # type: ignore[arg-type]
@@ -91,29 +102,36 @@ class Bench:
     def wants(self, what: str) -> bool:
         return self.only in what
 
+    async def settle(self, stand: Stand) -> None:
+        """Learn what the server does when nobody asks; its endpoints are busy all the same."""
+        await asyncio.sleep(0.5)
+        stretches = [await share_of_core(stand.pid, 1.0) for _ in range(self.stretches)]
+        stand.background = min(stretches)
+
     async def cost(
-        self, pid: int, load: Callable[[], Awaitable[Result]], times: int = 1
-    ) -> tuple[float, Result, float]:
-        """Lowest CPU microseconds a request of some stretches, the last result, share of a core."""
-        costs, share = [], 0.0
+        self, stand: Stand, load: Callable[[], Awaitable[Result]], times: int = 1
+    ) -> Cost:
+        """The lowest of some stretches."""
+        found = []
         for _ in range(self.stretches * times):
-            cpu = cpu_seconds(pid)
+            cpu, began = cpu_seconds(stand.pid), time.perf_counter()
             result = await load()
-            spent = cpu_seconds(pid) - cpu
+            spent, lasted = cpu_seconds(stand.pid) - cpu, time.perf_counter() - began
             assert not result.failed, f"{result.failed} of {result.done} requests failed"
-            costs.append(spent / max(result.done, 1) * 1e6)
-            share = max(share, spent / result.seconds)
-        return min(costs), result, share
+            whole = spent / max(result.done, 1) * 1e6
+            idle = stand.background * lasted / max(result.done, 1) * 1e6
+            found.append(Cost(whole - idle, whole, result.done / lasted, spent / lasted))
+        return min(found, key=lambda cost: cost.added)
 
 
 async def small_requests(bench: Bench, stand: Stand, way: Way) -> None:
     budget, aim = BUDGETS.get((way.request, way.response), (None, None))
     whole = way.server == "http2" and way.tls
     client = stand.client
-    await client.paced(small, RATE, 0.5 if bench.quick else 1.5)
-    cost, _, _ = await bench.cost(stand.pid, lambda: client.paced(small, RATE, bench.stretch))
+    await client.paced(small, RATE, 0.5 if bench.quick else 1.0)
+    cost = await bench.cost(stand, lambda: client.paced(small, RATE, bench.stretch))
     held = {"budget": budget, "aim": aim} if whole else {}
-    bench.note(SMALL, str(way), cost, "us", **held)
+    bench.note(SMALL, str(way), cost.added, "us", note=beside_scraping(cost), **held)
     await ceiling(bench, stand, way, held)
 
 
@@ -124,21 +142,25 @@ async def ceiling(bench: Bench, stand: Stand, way: Way, held: dict[str, float | 
     )
     try:
         await asyncio.to_thread(lane.run, bench.stretch)
-        cost, result, share = await bench.cost(
-            stand.pid, lambda: asyncio.to_thread(lane.run, bench.stretch / 2), times=2
+        cost = await bench.cost(
+            stand, lambda: asyncio.to_thread(lane.run, bench.stretch / 2), times=2
         )
     finally:
         lane.close()
-    told = f"{result.done / result.seconds:,.0f} a second, {share:.0%} of a core"
-    bench.note(CEILING, str(way), cost, "us", note=told, **held)
+    told = f"{cost.rate:,.0f} a second on {cost.share:.0%} of a core"
+    bench.note(CEILING, str(way), cost.added, "us", note=told, **held)
+
+
+def beside_scraping(cost: Cost) -> str:
+    return f"{cost.whole:,.0f} with scraping three busy endpoints"
 
 
 async def large_prompts(bench: Bench, stand: Stand, way: Way) -> None:
     make, client = large(), stand.client
     await client.paced(make, 25, 1.0)
-    cost, _, _ = await bench.cost(stand.pid, lambda: client.paced(make, 25, bench.stretch))
+    cost = await bench.cost(stand, lambda: client.paced(make, 25, bench.stretch))
     budget = 1500.0 if way.server == "http2" and way.tls else None
-    bench.note(LARGE, str(way), cost, "us", budget=budget)
+    bench.note(LARGE, str(way), cost.added, "us", budget=budget, note=beside_scraping(cost))
 
 
 async def streams(bench: Bench, stand: Stand, way: Way) -> None:
@@ -148,11 +170,11 @@ async def streams(bench: Bench, stand: Stand, way: Way) -> None:
     costs = {}
     for chunks in (1, CHUNKS):
         make = streamed(chunks, 3)
-        costs[chunks], _, _ = await bench.cost(
-            stand.pid, lambda make=make: client.paced(make, rate, bench.stretch)
+        costs[chunks] = await bench.cost(
+            stand, lambda make=make: client.paced(make, rate, bench.stretch)
         )
-    each = (costs[CHUNKS] - costs[1]) / (CHUNKS - 1)
-    budget = None if way.server != "http2" else 30.0 if way.response == "full" else 1.0
+    each = (costs[CHUNKS].added - costs[1].added) / (CHUNKS - 1)
+    budget = None if way.server != "http2" else 30.0 if way.response == "full" else 0.5
     bench.note(STREAM, f"a chunk, {way}", each, "us", budget=budget)
 
 
@@ -190,12 +212,10 @@ async def hundred(bench: Bench) -> None:
                 bench.note(POOL, f"p99 through Envoy, {kind}", result.quantile(0.99) * 1e3, "ms")
                 if kind == "idle":
                     continue
-                cost, _, _ = await bench.cost(
-                    stand.pid, lambda s=stand: s.client.paced(small, RATE, bench.stretch)
+                cost = await bench.cost(
+                    stand, lambda s=stand: s.client.paced(small, RATE, bench.stretch)
                 )
-                bench.note(
-                    POOL, f"{RATE} requests a second and scraping", cost * RATE / 1e6, "cores"
-                )
+                bench.note(POOL, f"{RATE} requests a second and scraping", cost.share, "cores")
 
 
 async def memory(bench: Bench) -> None:
@@ -267,7 +287,7 @@ def in_the_path(bench: Bench) -> None:
     bench.note(PATH, "the same in blocks of 16", inside.long_prompt_fine(), "us", budget=3000.0)
 
 
-def ways(quick: bool) -> AsyncIterator[Way] | list[Way]:
+def ways(quick: bool) -> list[Way]:
     """What is measured with small requests, in this order."""
     if quick:
         return [
@@ -301,6 +321,7 @@ async def measure(bench: Bench, folder: Path) -> None:
             if not bench.wants(f"way {way}"):
                 continue
             async with standing(way, ports) as stand:
+                await bench.settle(stand)
                 await small_requests(bench, stand, way)
                 if way in MORE:
                     await large_prompts(bench, stand, way)

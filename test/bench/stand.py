@@ -50,6 +50,8 @@ class Stand:
     envoy: Envoy | None
     client: Client
     picker: Picker | None
+    background: float = 0.0
+    """Cores used while nobody asks: scraping, timers."""
 
     async def page(self) -> str:
         assert self.picker is not None
