@@ -110,7 +110,7 @@ Remembered: TypeAlias = tuple[Pod, tuple[Endpoint, ...]]
 class PodEndpoints:
     """Endpoints of many pods; those of a pod that has not changed are not made anew.
 
-    Of 1,000 pods of which two have changed this takes 0.1 ms instead of 3.
+    Of 1,000 pods of which one has changed this takes 0.25 ms instead of 3 (`bench_kube.py`).
     """
 
     def __init__(self, ports: tuple[int, ...]) -> None:

@@ -1,6 +1,7 @@
 """The few fields of cluster objects that are read, straight from the bytes of the API server.
 
-A pod takes 5 us to decode this way; a full model takes 880.
+A pod of 4.6 KB takes 13 us to decode this way (`test/bench/bench_kube.py`); a full model takes
+880.
 """
 
 import datetime as dt

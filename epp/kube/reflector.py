@@ -116,6 +116,15 @@ class Tally:
     unreadable: int = 0
 
 
+@dataclass(slots=True, frozen=True)
+class Seen(Generic[T]):
+    """What an event says: the object, None when it is gone; `bad` is why it cannot be read."""
+
+    meta: Meta
+    item: T | None = None
+    bad: str = ""
+
+
 class Reflector(Generic[T]):
     """Follows the objects of one kind in one namespace, by name.
 
@@ -231,35 +240,44 @@ class Reflector(Generic[T]):
             frame = _FRAME.decode(line)
             if frame.type == "ERROR":
                 return self._told_off(decode_status(frame.object), now)
-            meta = _THING.decode(frame.object).metadata
+            seen = self._see(frame)
         except msgspec.DecodeError as error:
             self._relist("error", f"unreadable event: {error}", now)
             return Heard.BROKEN
-        if not meta.resource_version:
+        if not seen.meta.resource_version:
             self._relist("error", "an event without a version", now)
             return Heard.BROKEN
         self.heard = now
-        self._version = meta.resource_version
+        self._version = seen.meta.resource_version
         self._failures = self._refusals = 0
         if frame.type == "BOOKMARK":
             return Heard.NOTHING
         self.tally.events += 1
-        return self._apply(frame, meta.name)
+        return self._apply(seen)
 
-    def _apply(self, frame: Frame, name: str) -> Heard:
+    def _see(self, frame: Frame) -> "Seen[T]":
+        if frame.type in ("BOOKMARK", "DELETED"):
+            return Seen(_THING.decode(frame.object).metadata)
+        try:
+            found = self._read(frame.object)
+        except msgspec.ValidationError as error:
+            return Seen(_THING.decode(frame.object).metadata, bad=str(error))
+        return Seen(found.metadata, found)
+
+    def _apply(self, seen: "Seen[T]") -> Heard:
+        name = seen.meta.name
         before = self.objects.get(name)
-        self.unreadable.pop(name, None)
-        if frame.type == "DELETED":
+        if seen.bad:
+            self.objects.pop(name, None)
+            self.unreadable[name] = seen.bad
+            self.tally.unreadable += 1
+            return Heard.CHANGED
+        was_bad = self.unreadable.pop(name, None) is not None
+        if seen.item is None:
             self.objects.pop(name, None)
         else:
-            try:
-                self.objects[name] = self._read(frame.object)
-            except msgspec.ValidationError as error:
-                self.objects.pop(name, None)
-                self.unreadable[name] = str(error)
-                self.tally.unreadable += 1
-                return Heard.CHANGED
-        return Heard.NOTHING if self.objects.get(name) == before else Heard.CHANGED
+            self.objects[name] = seen.item
+        return Heard.CHANGED if was_bad or seen.item != before else Heard.NOTHING
 
     def _told_off(self, status: Status, now: float) -> Heard:
         expired = status.code == GONE or status.reason in ("Expired", "Gone")
