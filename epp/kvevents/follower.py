@@ -107,6 +107,7 @@ class Follower:
         ) or settings.replay_address(before) != settings.replay_address(after)
 
     def _add(self, key: str, endpoint: Endpoint, slot: int) -> None:
+        self._residency.forget(slot)
         source = self.sources[key] = Source(
             endpoint,
             slot,
@@ -144,6 +145,8 @@ class Follower:
     def _drop(self, key: str) -> None:
         source = self.sources.pop(key)
         self._residency.set_live(source.slot, False)
+        # What an engine says while nobody listens is never heard: nothing of it may be kept.
+        self._residency.forget(source.slot)
         if (subscription := self._dialled.pop(key, None)) is not None:
             subscription.close()
         if (running := self._replays.pop(key, None)) is not None:

@@ -233,6 +233,30 @@ async def test_a_reset_of_the_engines_cache_is_followed():
         assert it.counts.cleared == 1
 
 
+async def test_an_endpoint_that_is_followed_anew_starts_afresh():
+    async with engine(replay=False) as sim:
+        endpoint = await endpoint_of(sim)
+        async with following(endpoint) as it:
+            await linked(it)
+            await ask(sim, *prompts(2))
+            await agrees(it, sim)
+            it.follow([])
+            unfollowed = believed(it)
+            it.follow([(endpoint, 0)])
+
+            assert (unfollowed, believed(it), it._residency.live) == (set(), set(), frozenset())
+
+
+async def test_events_that_move_to_another_port_are_found_there():
+    async with engine() as first, engine() as second:
+        before, after = await endpoint_of(first), await endpoint_of(second)
+        moved = Endpoint("pod", before.host, before.port, labels=after.labels)
+        async with following(before) as it:
+            await ask(second, *prompts(2))
+            it.follow([(moved, 0)])
+            await agrees(it, second)
+
+
 async def test_engines_that_dial_are_followed_by_their_topic():
     async with (
         following(connect=False, bind="tcp://127.0.0.1:*", topic=b"kv@") as it,

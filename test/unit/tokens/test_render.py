@@ -1,6 +1,7 @@
 """Renderings: asked for once, remembered, found again by the beginning of a conversation."""
 
 import asyncio
+import sys
 from array import array
 
 import msgspec
@@ -260,6 +261,66 @@ async def test_text_is_rendered_where_that_is_configured():
 def test_what_cannot_be_had_is_refused(given):
     with pytest.raises((ValueError, ConfigError)):
         producer(given)
+
+
+LIBRARY = """
+from pathlib import Path
+class Made:
+    def __init__(self, ids):
+        self.ids = ids
+class Tokenizer:
+    @staticmethod
+    def from_file(path):
+        if Path(path).read_text() != "{}":
+            raise Exception("no json")
+        return Tokenizer()
+    def encode_batch(self, texts):
+        return [Made([ord(sign) for sign in text]) for text in texts]
+"""
+"""Stands in for the package, which is no dependency."""
+
+
+@pytest.fixture
+def tokenizer_file(tmp_path, monkeypatch):
+    (tmp_path / "tokenizers.py").write_text(LIBRARY)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tokenizers", raising=False)
+    file = tmp_path / "tokenizer.json"
+    file.write_text("{}")
+    yield file
+    sys.modules.pop("tokenizers", None)
+
+
+async def test_completions_are_tokenized_here_where_a_file_is_given(tokenizer_file):
+    it = producer({"local": {"file": str(tokenizer_file)}})
+    asked = request("aé".encode(), b"b", kind="completions")
+    await it.gather(asked)
+    told = asked.facts.get(TOKENIZED)
+
+    assert told.by == "local"
+    assert [list(ids) for ids in told.prompts] == [[97, 233], [98]]
+
+
+async def test_a_chat_has_a_template_we_do_not_know(tokenizer_file):
+    it, asked = producer({"local": {"file": str(tokenizer_file)}}), chat(TURN)
+    await it.gather(asked)
+
+    assert asked.facts.get(TOKENIZED) is None
+
+
+async def test_where_rendering_fails_our_own_tokenizer_serves(tokenizer_file):
+    it = producer({"vllm": {"url": "pool"}, "local": {"file": str(tokenizer_file)}})
+    it.renderer.post = Engine(fails=OSError())
+    asked = request(b"ab", kind="completions", body=b"{}")
+    await it.gather(asked)
+
+    assert asked.facts.get(TOKENIZED).by == "local"
+
+
+def test_a_file_that_is_no_tokenizer_is_named(tokenizer_file):
+    tokenizer_file.write_text("nonsense")
+    with pytest.raises(ValueError, match=r"tokenizer\.json: no json"):
+        producer({"local": {"file": str(tokenizer_file)}})
 
 
 def test_a_tokenizer_of_our_own_needs_its_library_and_its_file():
