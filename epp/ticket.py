@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
+import msgspec
+
 from epp.datastore.ledger import Reservation
 from epp.datastore.store import Datastore
 from epp.domain.clock import Clock
@@ -90,7 +92,7 @@ class PlacedTicket:
         "_chunks_seen",
         "_decision",
         "_desk",
-        "_intake",
+        "_mode",
         "_over",
         "_policy",
         "_request",
@@ -106,7 +108,7 @@ class PlacedTicket:
     ) -> None:
         self._desk = desk
         self._policy = policy
-        self._intake = intake
+        self._mode = intake.mode
         self._request = request
         self._decision = decision
         self._reservation: Reservation | None = None
@@ -129,11 +131,16 @@ class PlacedTicket:
             self._decision.endpoint,
             tokens=tokens,
             request_id=self._request.id,
-            drain=self._intake.mode is not ResponseMode.FULL or not self._request.stream,
+            drain=self._mode is not ResponseMode.FULL or not self._request.stream,
         )
         for observer in self._policy.pick_observers:
             self._merge(observer.picked(self._request, pool, self._decision))
         return tokens
+
+    def sent(self) -> None:
+        """The request has left: nothing of its body is kept while its response goes on."""
+        self.body = None
+        self._request = msgspec.structs.replace(self._request, prompts=())
 
     @property
     def request(self) -> Request:
@@ -173,7 +180,7 @@ class PlacedTicket:
         seconds = self._desk.clock() - self._request.arrived
         self._desk.reports.response_started(self._request, self._decision, head.status, seconds)
         changes = HeaderChanges(set=self._shown())
-        if self._intake.mode is ResponseMode.FULL:
+        if self._mode is ResponseMode.FULL:
             self._body = response_body_for(self._request, head, wants_usage=True)
             changes = _both(changes, self._body.changes if self._body else None)
         for observer in self._policy.response_observers:
@@ -200,7 +207,8 @@ class PlacedTicket:
         if ending is Ending.COMPLETE and self._status >= 500:
             ending = Ending.UPSTREAM_ERROR
         if self._reservation:
-            self._reservation.release(ending, self._status)
+            # No headers are no status: a client that left says nothing good of the endpoint.
+            self._reservation.release(ending, self._status or None)
         usage = self._body.usage if self._body else None
         if usage:
             for reader in self._policy.usage_readers:
@@ -216,7 +224,7 @@ class PlacedTicket:
             duration=self._desk.clock() - self._request.arrived,
             usage=usage,
             response_bytes=self._response_bytes,
-            mode=self._intake.mode,
+            mode=self._mode,
         )
 
     def _merge(self, changes: HeaderChanges | None) -> None:

@@ -45,6 +45,10 @@ class Ticket(Protocol):
         """The body to send instead of the client's, or None to leave it untouched."""
         ...
 
+    def sent(self) -> None:
+        """The replies that send the request on are written; `body` will not be asked for again."""
+        ...
+
     @property
     def metadata(self) -> Mapping[str, Json]:
         """What else to put under `envoy.lb` besides the destination (opt-in scores)."""

@@ -117,6 +117,7 @@ class Asking:
         """The replies that send the request on its way."""
         replies = self._answer(ticket, ticket.body)
         self._answered = True
+        ticket.sent()
         self.settle()
         return replies
 

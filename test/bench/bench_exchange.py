@@ -49,6 +49,9 @@ class Ticket:
     body = None
     metadata = {}  # noqa: RUF012
 
+    def sent(self):
+        pass
+
     def response_started(self, head):
         return NO_CHANGES
 

@@ -101,6 +101,9 @@ class RecordingTicket:
         self.heard: list[object] = []
         self.endings: list[object] = []
 
+    def sent(self):
+        self.body = None
+
     def response_started(self, head):
         self.heard.append(head)
         return self.response_changes

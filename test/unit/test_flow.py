@@ -241,3 +241,27 @@ def test_two_requests_with_one_client_id_never_meet():
     second.ended(Ending.COMPLETE)
 
     assert (left, held(store)) == (1, 0)
+
+
+def test_a_client_that_left_before_any_answer_says_nothing_of_the_endpoint():
+    flow, store = flow_of(endpoints=[pod(0), pod(1)])
+    for _ in range(5):
+        ticket = flow.decide(intake())
+        ticket.response_started(ResponseHead(503, {}))
+        ticket.ended(Ending.COMPLETE)
+    failures = [row["health"]["failures"] for row in store.describe()]
+    for _ in range(8):
+        flow.decide(intake()).ended(Ending.CLIENT_GONE)
+
+    assert [row["health"]["failures"] for row in store.describe()] == failures
+
+
+def test_nothing_of_a_body_is_kept_once_it_was_sent():
+    flow, _ = flow_of(known={"m": "m-v2"})
+    ticket = flow.decide(intake())
+    ticket.sent()
+
+    assert ticket.body is None
+    assert ticket.request.prompts == ()
+    assert ticket.request.prompt_tokens > 0
+    ticket.ended(Ending.COMPLETE)
