@@ -199,7 +199,11 @@ class Session:
 
     def _withdraw(self) -> None:
         waiting, self._waiting = self._waiting, None
-        if waiting is not None:
+        if isinstance(waiting, asyncio.Task):
+            # In the next turn: a task that is cancelled before its first step leaves what it was
+            # to wait for never awaited.
+            asyncio.get_running_loop().call_soon(waiting.cancel)
+        elif waiting is not None:
             waiting.cancel()
 
     # -- ways out ---------------------------------------------------------------------------------
