@@ -32,6 +32,10 @@ class FlowReports(Protocol):
         """A request went, or was refused, after so long in the queue."""
         ...
 
+    def enqueued(self, waiting: Waiting, outcome: str, seconds: float) -> None:
+        """Taking a request into the queue took so long."""
+        ...
+
     def cycle(self, seconds: float) -> None:
         """One look at the queue took so long."""
         ...
@@ -145,9 +149,14 @@ class FlowControl:
             self._wake(waiting)
         self._set_timer()
 
-    def saturation(self) -> float:
+    def levels(self) -> Levels:
         """How full the pool is, for a gauge."""
-        return self._room.levels(self._store.view()).saturation
+        return self._room.levels(self._store.view())
+
+    @property
+    def detector(self) -> str:
+        """Type of the plugin that says so."""
+        return str(getattr(self.machine.settings.detector, "type", ""))
 
     # -- who comes --------------------------------------------------------------------------------
 
@@ -167,13 +176,16 @@ class FlowControl:
     def _queue(
         self, waiting: Waiting, levels: Levels, pool: PoolView, now: float
     ) -> Awaitable[None] | None:
+        began = perf_counter()
         self.machine.pool_is(not len(pool), now)
         waiting.expires = now + self.machine.budget(waiting.asked)
         for refusal in self.machine.offer(waiting, now):
             if refusal.waiting is waiting:
+                self._reports.enqueued(waiting, refusal.outcome.value, perf_counter() - began)
                 self._reports.left(waiting, refusal.outcome, 0.0)
                 raise refusal.error
             self._refuse(refusal, now)
+        self._reports.enqueued(waiting, "Queued", perf_counter() - began)
         if self._released is None and (turn := self._next(levels, now)):
             self._turn, self._levels = turn, None
             if turn[0] is waiting:

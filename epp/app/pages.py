@@ -1,6 +1,6 @@
 """What the debug pages and the gauges show, read from the rooms when somebody looks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from epp.admin import pages
@@ -10,10 +10,10 @@ from epp.admission.band import Band
 from epp.app.live import LiveConfig
 from epp.datastore import Datastore
 from epp.domain.clock import Clock
-from epp.domain.headers import REQUEST_ID
+from epp.domain.headers import REQUEST_ID, WORKLOAD
 from epp.domain.request import Request
 from epp.domain.waiting import Waiting
-from epp.domain.workload import workload_of
+from epp.domain.workload import Workload, workload_of
 from epp.flow import Flow
 from epp.observe.decisions import DecisionLog
 from epp.observe.flow_metrics import BandState, QueueState
@@ -76,7 +76,9 @@ class Pages:
         machine, settings = control.machine, control.machine.settings
         present = {band.priority: band for band in machine.bands}
         return QueueState(
-            saturation=control.saturation(),
+            saturation=control.levels().saturation,
+            detector=control.detector,
+            stale=int(sum(~self._store.view().fresh)),
             waiting=tuple(waiting for band in machine.bands for waiting in band),
             bands=tuple(
                 band_state(priority, present.get(priority), settings.band(priority))
@@ -85,6 +87,13 @@ class Pages:
             max_requests=settings.max_requests,
             max_bytes=settings.max_bytes,
         )
+
+    def active(self) -> Iterator[Workload]:
+        """The workloads of all requests that wait or run; nothing where a header is missing."""
+        going = (ticket.request for ticket in self._desk.open.values())
+        for request in (*self._flow.waiting.values(), *going):
+            if WORKLOAD[0] in request.headers:
+                yield workload_of(request.headers)
 
     def endpoints(self) -> pages.EndpointsPage:
         return pages.EndpointsPage(self._pool_name, tuple(map(row_of, self._described())))

@@ -14,7 +14,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -38,6 +38,7 @@ from epp.config.watch import FileWatch
 from epp.datastore import Datastore, StoreSettings
 from epp.datastore.prefix import PrefixIndex
 from epp.domain.clock import Clock
+from epp.domain.workload import Workload
 from epp.errors import ConfigError
 from epp.flow import Flow, Rules
 from epp.observe.cluster_metrics import ClusterMetrics
@@ -139,7 +140,9 @@ class Picker:
         )
         self._request_metrics = RequestMetrics(endpoints=lambda: self._store.endpoints)
         tracer = tracer_of(options, log, clock)
-        self._flow_metrics = FlowMetrics(options.pool_name or "file", queue=self._queue_state)
+        self._flow_metrics = FlowMetrics(
+            options.pool_name or "file", queue=self._queue_state, active=self._active
+        )
         self._refusals = RefusalLog(log, clock=clock, later=asyncio.get_running_loop().call_later)
         self._decisions = DecisionLog()
         self._lag = LagSampler(self._picker_metrics.lagged, clock=clock)
@@ -286,6 +289,9 @@ class Picker:
 
     def _queue_state(self) -> QueueState | None:
         return self._pages.queue_state()
+
+    def _active(self) -> Iterable[Workload]:
+        return self._pages.active()
 
     def _authorize(self) -> Authorize | None:
         """Whoever the cluster lets read metrics; everybody where there is none."""

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from prometheus_client.core import Metric
 
 from epp.domain.waiting import Waiting
+from epp.domain.workload import Workload
 from epp.observe import bounds
 from epp.observe.labels import OTHER, LabelCap
 from epp.observe.series import Family, Histogram, Kind, Spec, Tally, histograms, tallies
@@ -45,6 +46,13 @@ CYCLE: Final = flow(
     (),
     bounds.PHASE,
 )
+ENQUEUE: Final = flow(
+    "histogram",
+    "request_enqueue_duration_seconds",
+    "What taking a request into the queue took, where it had to queue.",
+    (*BY_FLOW, "outcome"),
+    bounds.PHASE,
+)
 REQUESTS: Final = flow(
     "counter",
     "requests_total",
@@ -58,6 +66,12 @@ SATURATION: Final = flow(
     "pool_saturation",
     "How full the pool is: 0 idle, 1 full.",
     ("inference_pool", "stage"),
+)
+STALE: Final = flow(
+    "gauge",
+    "stale_endpoints",
+    "Endpoints a detector leaves out, their gauges being missing or too old.",
+    ("detector",),
 )
 BAND_REQUESTS: Final = flow(
     "gauge", "capacity_utilization_requests", "Waiting requests over the band's limit.", BY_BAND
@@ -91,6 +105,12 @@ WORKLOAD_WAITED: Final = Spec(
     BY_WORKLOAD,
     bounds.PHASE,
 )
+WORKLOAD_ACTIVE: Final = Spec(
+    "llm_d_epp_workload_active_requests",
+    "gauge",
+    "Requests that named a workload and wait or run, with or without flow control.",
+    BY_WORKLOAD,
+)
 
 
 @dataclass(slots=True, frozen=True)
@@ -109,6 +129,8 @@ class QueueState:
     """The queue at one moment."""
 
     saturation: float = 0.0
+    detector: str = ""
+    stale: int = 0
     waiting: Iterable[Waiting] = ()
     bands: tuple[BandState, ...] = ()
     max_requests: float = math.inf
@@ -125,16 +147,29 @@ def nobody() -> None:
     """Without flow control there is no queue."""
 
 
+class Active(Protocol):
+    """Knows the workloads of all requests that wait or run."""
+
+    def __call__(self) -> Iterable[Workload]: ...
+
+
+def idle() -> Iterable[Workload]:
+    """Nothing goes on."""
+    return ()
+
+
 @dataclass(slots=True)
 class FlowMetrics:
-    """Implements `epp.admission.FlowReports`. `queue` is asked at each scrape."""
+    """Implements `epp.admission.FlowReports`. `queue` and `active` are asked at each scrape."""
 
     pool: str = ""
     queue: Queue = nobody
+    active: Active = idle
     tenants: LabelCap = field(default_factory=LabelCap)
     models: LabelCap = field(default_factory=LabelCap)
     workloads: LabelCap = field(default_factory=lambda: LabelCap(200))
     waited: Family[Histogram] = field(default_factory=lambda: histograms(WAITED))
+    enqueues: Family[Histogram] = field(default_factory=lambda: histograms(ENQUEUE))
     cycles: Family[Histogram] = field(default_factory=lambda: histograms(CYCLE))
     requests: Family[Tally] = field(default_factory=lambda: tallies(REQUESTS))
     workload_requests: Family[Tally] = field(default_factory=lambda: tallies(WORKLOAD_REQUESTS))
@@ -164,24 +199,36 @@ class FlowMetrics:
             values = (OTHER, priority, became, self.pool, OTHER, OTHER)
         return self.waited.bind(*values), self.requests.bind(became, priority, self.pool)
 
+    def enqueued(self, waiting: Waiting, outcome: str, seconds: float) -> None:
+        """Taking a request into the queue took so long."""
+        values = (self.tenants(waiting.flow), str(waiting.priority), outcome)
+        if values not in self.enqueues.cells and len(self.enqueues.cells) >= MOST_SERIES:
+            values = (OTHER, str(waiting.priority), outcome)
+        self.enqueues.bind(*values).observe(seconds)
+
     def cycle(self, seconds: float) -> None:
         """One look at the queue took so long."""
         self.cycles.bind().observe(seconds)
 
     def families(self) -> tuple[Family[Tally] | Family[Histogram], ...]:
-        counted = (self.waited, self.cycles, self.requests)
+        counted = (self.waited, self.enqueues, self.cycles, self.requests)
         return (*counted, self.workload_requests, self.workload_waited)
 
     def asked(self) -> tuple[Family[Tally], ...]:
         """The gauges, empty where there is no queue."""
         size, held, saturation = tallies(SIZE), tallies(BYTES), tallies(SATURATION)
+        stale, active = tallies(STALE), tallies(WORKLOAD_ACTIVE)
         by_band = tallies(BAND_REQUESTS), tallies(BAND_BYTES)
         of_all = tallies(ALL_REQUESTS), tallies(ALL_BYTES)
         if state := self.queue():
             self._fill(state, size, held)
             saturation.bind(self.pool, "effective").set(state.saturation)
+            stale.bind(state.detector).set(state.stale)
             self._fill_bands(state, *by_band, *of_all)
-        return (size, held, saturation, *by_band, *of_all)
+        for each in self.active():
+            if each.id:
+                active.bind(self.workloads(each.id), str(each.criticality)).value += 1
+        return (size, held, saturation, stale, *by_band, *of_all, active)
 
     def collect(self, *, old_names: bool) -> Iterator[Metric]:
         for family in (*self.families(), *self.asked()):
