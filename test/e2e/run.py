@@ -30,12 +30,13 @@ TOOLS = {
     "curl": "curl",
 }
 # Every address of a control plane, a node and a name server, on one bridge that leads nowhere.
+# Its link address is its own: else it is that of some port, and changes when that pod goes.
 ENTER = """
 set -e
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$EPP_E2E_STATE"
 ip link set lo up
-ip link add epp0 type bridge
+ip link add epp0 address 02:00:0a:f4:00:01 type bridge
 ip address add 10.244.0.1/16 dev epp0
 ip address add 10.244.0.2/16 dev epp0
 ip address add 10.244.0.3/16 dev epp0

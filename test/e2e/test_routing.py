@@ -62,7 +62,9 @@ async def test_all_three_replicas_answer(suite: Suite) -> None:
 
 
 async def test_a_request_without_a_model_is_told_so(suite: Suite) -> None:
-    reply = await suite.post("/v1/completions", {"prompt": "hello"})
+    no_rewrite = {"x-gateway-model-name-rewrite": ""}
+
+    reply = await suite.post("/v1/completions", {"prompt": "hello"}, no_rewrite)
 
     assert reply.status == 400
     assert "model" in reply.json()["error"]["message"]
