@@ -280,9 +280,10 @@ def start(bench: Bench, folder: Path, ports: list[int]) -> None:
 
 
 def in_the_path(bench: Bench) -> None:
-    for count, cost in inside.picks().items():
-        budget = 300.0 if count == "1000" else None
-        bench.note(PATH, f"a request placed among {count} endpoints", cost, "us", budget=budget)
+    for count, (pick, way) in inside.picks().items():
+        told = f"{way:.0f} with reading, answering and ending"
+        budget = 300.0 if count == 1000 else None
+        bench.note(PATH, f"a pick among {count}", pick, "us", budget=budget, note=told)
     bench.note(PATH, "hash and match 100,000 tokens", inside.long_prompt(), "us", budget=3000.0)
     bench.note(PATH, "the same in blocks of 16", inside.long_prompt_fine(), "us", budget=3000.0)
 
