@@ -76,6 +76,7 @@ class LiveConfig:
         """The queue; None as long as no configuration has switched it on."""
         self._reports = flow_reports or FlowMetrics()
         self._in_subset = everywhere if options.disable_endpoint_subset_filter else in_subset
+        self._in_use: tuple[Shelf, ...] = ()
         self.now: Loaded = self._load(*self._first_text())
 
     def take(self, text: bytes) -> Setup | None:
@@ -88,6 +89,15 @@ class LiveConfig:
         except ConfigError as error:
             self._metrics.reloaded("config", "refused")
             self._log.error("configuration refused, the old one stays", problems=error.problems)
+            return None
+        except Exception as error:  # noqa: BLE001 - logged with its place, and counted
+            # Code of plugins runs here. What the error says may hold a value of the file.
+            self._metrics.reloaded("config", "refused")
+            self._log.error(
+                "configuration refused, the old one stays",
+                error=type(error).__name__,
+                trace=place_of(error),
+            )
             return None
         self.reloads += 1
         self._failures_told.clear()
@@ -110,7 +120,19 @@ class LiveConfig:
 
     def _load(self, text: str | bytes | None, origin: str) -> Loaded:
         shelves: list[Shelf] = []
+        try:
+            loaded = self._built(text, origin, shelves)
+        except Exception:
+            # What was kept for the broken one goes; what is in force keeps all of its own.
+            self._store.clear_unused_state(self._in_use)
+            raise
+        self._in_use = tuple(shelves)
+        self._store.clear_unused_state(shelves)
+        self._warn(loaded.assembly)
+        self._show_blind(loaded.assembly)
+        return loaded
 
+    def _built(self, text: str | bytes | None, origin: str, shelves: list[Shelf]) -> Loaded:
         def shelf(name: str, plugin_type: str) -> StateShelf:
             shelves.append(self._store.shelf(name, plugin_type))
             return shelves[-1]
@@ -124,9 +146,6 @@ class LiveConfig:
             measure=self._measure,
         )
         assembly = assemble_text(text, origin, self._catalogue(), house)
-        self._store.clear_unused_state(shelves)
-        self._warn(assembly)
-        self._show_blind(assembly)
         return Loaded(assembly, self._setup(assembly), assembly.plan.loaded.origin)
 
     def _catalogue(self) -> Catalogue:
@@ -146,7 +165,7 @@ class LiveConfig:
         seen = (point, name, type(error).__name__)
         if seen not in self._failures_told:
             self._failures_told.add(seen)
-            where = "".join(traceback.format_tb(error.__traceback__))
+            where = place_of(error)
             self._log.error("plugin failed", point=point, plugin=name, error=seen[2], trace=where)
 
     def _setup(self, assembly: Assembly) -> Setup:
@@ -195,6 +214,11 @@ class LiveConfig:
     def _warn(self, assembly: Assembly) -> None:
         for warning in assembly.policy.warnings:
             self._log.warning("configuration", warning=warning)
+
+
+def place_of(error: Exception) -> str:
+    """Where it was raised, without what it says: that may quote what must not be logged."""
+    return "".join(traceback.format_tb(error.__traceback__))
 
 
 def everywhere(hint: SubsetHint, pool: PoolView) -> Mask:

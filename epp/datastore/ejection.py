@@ -14,6 +14,7 @@ from epp.datastore.settings import StoreSettings
 from epp.domain.response import Ending
 
 FULL_AGAIN: Final = 64
+ABOUT_THE_REQUEST: Final = (501, 505)
 
 
 class Health(enum.Enum):
@@ -28,8 +29,11 @@ def verdict(ending: Ending, status: int | None) -> bool | None:
     """What an ending says of the endpoint: True good, False bad, None nothing.
 
     Bad is what the endpoint answers for: 5xx, or no answer at all. A client that left, a drain and
-    our own faults say nothing, unless a status had come.
+    our own faults say nothing, unless a status had come. Nor do 501 and 505 say anything: they are
+    about what was asked for.
     """
+    if status in ABOUT_THE_REQUEST:
+        return None
     if ending is Ending.UPSTREAM_ERROR or (status is not None and status >= 500):
         return False
     if ending is Ending.COMPLETE or status is not None:

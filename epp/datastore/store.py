@@ -5,6 +5,7 @@ All of it happens on the loop's thread and nothing here waits.
 """
 
 import math
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
@@ -118,7 +119,8 @@ class Datastore:
     def _born(self, endpoint: Endpoint, otherwise: float) -> float:
         if endpoint.ready_since is None:
             return otherwise
-        return self._clock() - (self._wall_clock() - endpoint.ready_since)
+        # A node's clock may be ahead of ours: nothing is younger than now.
+        return self._clock() - max(0.0, self._wall_clock() - endpoint.ready_since)
 
     def _describe_anew(self, entry: Entry, endpoint: Endpoint) -> None:
         before, entry.endpoint = entry.endpoint, endpoint
@@ -127,9 +129,21 @@ class Datastore:
 
     def _retire(self, gone: Iterable[Entry]) -> None:
         for entry in gone:
-            for hear in (*self._removal_hearers, *self._shelves.removal_hearers()):
-                hear(entry.slot)
-            self._slots.give_back(entry.slot)
+            try:
+                for hear in (*self._removal_hearers, *self._shelves.removal_hearers()):
+                    self._tell_removal(hear, entry.slot)
+            finally:
+                self._slots.give_back(entry.slot)
+
+    def _tell_removal(self, hear: Callable[[int], None], slot: int) -> None:
+        try:
+            hear(slot)
+        except Exception as error:  # noqa: BLE001 - logged; state of plugins must not stop the store
+            self._log.error(
+                "removal_hearer_failed",
+                error=type(error).__name__,
+                trace="".join(traceback.format_tb(error.__traceback__)),
+            )
 
     def subscribe(self, callback: Subscriber) -> None:
         """Tell `callback` of endpoints that come and go from here on."""

@@ -155,7 +155,11 @@ class Scraper:
         await target.sleep(self._random.uniform(0, self._settings.spread))
         while (endpoint := self._store.endpoint(target.key)) is not None:
             started = self._clock()
-            await self._scrape(target, endpoint, started)
+            try:
+                await self._scrape(target, endpoint, started)
+            except Exception:  # noqa: BLE001 - logged with its traceback
+                # Even noting a failure may meet one; the endpoint is asked again all the same.
+                self._log.exception("scrape_fault", endpoint=endpoint.address)
             jitter = self._random.uniform(-self._settings.jitter, self._settings.jitter)
             took = self._clock() - started
             await target.sleep(max(0.0, target.interval * (1.0 + jitter) - took))
@@ -164,7 +168,8 @@ class Scraper:
         try:
             async with asyncio.timeout(self._settings.deadline):
                 page = await self._fetch(endpoint)
-            sample = self._read(target, endpoint, page)
+            self._succeeded(target, endpoint, started, self._read(target, endpoint, page))
+            self.stats.page_bytes += len(page)
         except TimeoutError:
             deadline = self._settings.deadline
             self._failed(target, endpoint, started, "timeout", f"no page within {deadline:g} s")
@@ -177,9 +182,6 @@ class Scraper:
             # A bug met on one page must not end the scraping of all others.
             self._log.exception("scrape_fault", endpoint=endpoint.address)
             self._failed(target, endpoint, started, "fault", f"our own fault: {error!r}")
-        else:
-            self._succeeded(target, endpoint, started, sample)
-            self.stats.page_bytes += len(page)
         self.stats.scrapes += 1
         self.stats.seconds += self._clock() - started
 
@@ -211,6 +213,6 @@ class Scraper:
         self.stats.errors[reason] += 1
         target.failures += 1
         target.interval = back_off(self._settings, target.failures)
-        self._store.scrape_failed(target.key, started, why, refused=reason == "refused")
         if target.failures == 1:
             self._log.warning("scrape_broken", endpoint=endpoint.address, reason=reason, why=why)
+        self._store.scrape_failed(target.key, started, why, refused=reason == "refused")

@@ -45,6 +45,8 @@ def shown(store, number):
         (Ending.COMPLETE, None, True),
         (Ending.COMPLETE, 404, True),
         (Ending.COMPLETE, 500, False),
+        (Ending.COMPLETE, 501, None),
+        (Ending.UPSTREAM_ERROR, 505, None),
         (Ending.UPSTREAM_ERROR, None, False),
         (Ending.UPSTREAM_ERROR, 503, False),
         (Ending.CLIENT_GONE, None, None),

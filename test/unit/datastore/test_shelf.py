@@ -1,6 +1,6 @@
 """State of plugins outlives a reload, and hears of endpoints that go."""
 
-from support.stores import pod, store_of
+from support.stores import Log, pod, store_of
 
 from epp.points import StateShelf
 
@@ -50,6 +50,28 @@ def test_state_hears_of_endpoints_that_go():
     store.set_endpoints("test", [pod(1)])
 
     assert state.removed == [0]
+
+
+class Failing:
+    def __init__(self):
+        self.says = "the secret"
+
+    def on_removed(self, slot):
+        raise KeyError(self.says)
+
+
+def test_one_that_fails_to_hear_keeps_nobody_else_from_it():
+    log = Log()
+    store = store_of(pod(0), pod(1), log=log)
+    store.shelf("bad", "x").keep("index", Failing)
+    good = store.shelf("good", "x").keep("index", Remembering)
+    store.set_endpoints("test", [pod(1)])
+    store.set_endpoints("test", [pod(1), pod(2)])
+
+    assert good.removed == [0]
+    assert store.view()["slots"].tolist() == [1, 0]
+    assert "removal_hearer_failed" in log.events()
+    assert "the secret" not in str(log.lines)
 
 
 def test_what_no_shelf_in_use_asked_for_is_dropped():

@@ -65,3 +65,10 @@ def test_can_be_turned_off(clock):
     store = store_of(pod(0, ready_since=clock.wall()), clock=clock, slow_start=0.0)
 
     assert warmth(store) == [1.0]
+
+
+def test_a_node_whose_clock_is_ahead_makes_nothing_younger_than_now(clock):
+    store = store_of(pod(0, ready_since=clock.wall() + 60), clock=clock)
+    clock.tick(15)
+
+    assert warmth(store) == [0.5]

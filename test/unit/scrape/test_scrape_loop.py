@@ -179,6 +179,22 @@ async def test_our_own_fault_on_one_page_leaves_the_others_alone():
     assert bench.log.events().count("scrape_broken") == 1
 
 
+async def test_a_fault_after_the_page_was_read_does_not_end_the_scraping():
+    bench = Bench(2)
+    faults = iter([KeyError("a bug"), KeyError("one more")])
+
+    def hear():
+        if fault := next(faults, None):
+            raise fault
+
+    bench.store.on_room(hear)
+    async with bench.running():
+        await until(lambda: bench.far.times("pod-0") >= 4 and bench.far.times("pod-1") >= 4)
+        await until(lambda: bench.store.view().fresh.all())
+
+    assert "scrape_fault" in bench.log.events()
+
+
 async def test_another_engine_at_the_same_address_is_recognised():
     bench = Bench(1)
     async with bench.running():
