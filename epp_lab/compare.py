@@ -40,11 +40,16 @@ class Spread(msgspec.Struct, frozen=True):
 def cases(
     workloads: Iterable[Workload], policies: Sequence[str], seeds: int, loads: Sequence[float] = ()
 ) -> list[Case]:
-    """Every run there is to do; without `loads` those of each workload."""
+    """Every run there is to do, seed by seed; without `loads` those of each workload.
+
+    So what is done of an unfinished list is a whole table over fewer seeds.
+    """
+    found = list(workloads)
     return [
         case
-        for workload in workloads
-        for case in product([workload], policies, loads or workload.loads, range(seeds))
+        for seed in range(seeds)
+        for workload in found
+        for case in product([workload], policies, loads or workload.loads, [seed])
     ]
 
 

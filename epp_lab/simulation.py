@@ -157,7 +157,7 @@ class Simulation:
         try:
             ticket = self._picker.place(job, prompt, caches)
         except Refused as refusal:
-            self._give_up(job, number, refusal.code)
+            self._give_up(job, number, self.agenda.now, refusal.code)
             return
         replica = self._replicas[ticket.endpoint.key]
         trip = Trip(job, number, keys, prompt.tokens, ticket, replica, self.agenda.now)
@@ -184,7 +184,7 @@ class Simulation:
             trip.replica.receive(request)
         except ValueError:
             trip.ticket.ended(Ending.COMPLETE)
-            self._give_up(job, trip.number, "TooLong")
+            self._give_up(job, trip.number, trip.arrived, "TooLong")
 
     def _first(self, seq: Sequence) -> None:
         self.agenda.put(seq.first_token_at + self._setting.network_s, self._first_seen, seq)
@@ -206,10 +206,10 @@ class Simulation:
         if trip.job.then is not None:
             self._expect(now + trip.job.then.arrival, trip.job.then)
 
-    def _give_up(self, job: Job, number: int, why: str) -> None:
+    def _give_up(self, job: Job, number: int, arrived: float, why: str) -> None:
         """A refused turn ends its session."""
         outcome = Outcome(
-            arrival=self.agenda.now,
+            arrival=arrived,
             tenant=job.tenant,
             priority=job.priority,
             prompt_tokens=job.prompt_tokens,

@@ -1,0 +1,85 @@
+"""What published measurements say of policies comes out here, at a small scale."""
+
+import random
+
+import pytest
+
+from epp_lab.measure import measure
+from epp_lab.run import run_workload
+from epp_lab.simulation import Member, Setting, Simulation
+from epp_lab.trace import at_rate, find_trace, read_trace, spread_bins
+from epp_lab.workload import load_workload
+
+
+def small(name, **changes):
+    return load_workload(name).model_copy(update=changes)
+
+
+def measured(workload, load, *policies, seed=0):
+    return {policy: run_workload(workload, policy, load, seed).measure for policy in policies}
+
+
+@pytest.fixture(scope="module")
+def prefixes():
+    """Published: 73 % of KV in prompts; affinity serves twice what balancers do."""
+    workload = small("prefix-73", count=700)
+    return measured(
+        workload, 0.8, "precise", "default", "sticky", "random", "round-robin", "least-requests"
+    )
+
+
+@pytest.mark.parametrize("policy", ["precise", "default", "sticky"])
+@pytest.mark.parametrize("blind", ["random", "round-robin", "least-requests"])
+def test_affinity_is_ten_times_faster_to_the_first_token(prefixes, policy, blind):
+    assert prefixes[policy].ttft.p90 * 10 < prefixes[blind].ttft.p90
+
+
+@pytest.mark.parametrize("policy", ["precise", "default", "sticky"])
+def test_affinity_hits_nine_tenths_where_balancers_hit_less_than_half(prefixes, policy):
+    assert prefixes[policy].hit_rate > 0.85
+    assert max(prefixes[p].hit_rate for p in ("random", "round-robin")) < 0.5
+
+
+def test_load_alone_is_no_better_than_random(prefixes):
+    assert prefixes["least-requests"].hit_rate == pytest.approx(
+        prefixes["random"].hit_rate, abs=0.06
+    )
+
+
+def test_the_knee_of_affinity_is_beyond_that_of_balancers(prefixes):
+    assert min(prefixes[p].goodput for p in ("precise", "default", "sticky")) > 0.9
+    assert max(prefixes[p].goodput for p in ("random", "round-robin", "least-requests")) < 0.5
+
+
+@pytest.fixture(scope="module")
+def conversations():
+    """Recorded conversations over 8 replicas of 461k tokens, every prompt with one opening."""
+    trace = read_trace(find_trace("mooncake_fast25_conversation_trace.jsonl.gz"))[:3000]
+    jobs = at_rate(spread_bins(trace, random.Random(0), 3.0), 3.4)
+    member = Member(load_workload("conversation").replica.config())
+    # Pages once a second, for speed: neither policy needs them here.
+    setting = Setting(members=(member,) * 8, scrape_s=1.0)
+    found = {}
+    for policy in ("round-robin", "default"):
+        outcomes = Simulation(policy, jobs, setting, 0).run().outcomes
+        found[policy] = measure(outcomes, ttft_s=2.0, tpot_s=0.1, replicas=8)
+    return found
+
+
+def test_conversations_find_their_caches_without_collapsing_on_the_shared_opening(conversations):
+    assert conversations["default"].hit_rate > 2.0 * conversations["round-robin"].hit_rate
+    assert conversations["default"].imbalance < 1.15
+
+
+def test_gauges_alone_herd_between_two_pages_and_own_dispatches_do_not():
+    workload = small("azure", count=600, scrape_s=5.0)
+    found = measured(workload, 0.8, "go-default", "default")
+
+    assert found["default"].ttft.p90 * 2 < found["go-default"].ttft.p90
+
+
+def test_adapters_are_kept_where_they_run():
+    workload = small("multi-lora", count=500)
+    found = measured(workload, 0.9, "default", "least-requests")
+
+    assert found["default"].ttft.p90 * 2 < found["least-requests"].ttft.p90
