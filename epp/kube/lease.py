@@ -128,7 +128,12 @@ class Elector:
         record = self._record
         if record is None or record.holder in ("", self.identity):
             return True
-        return now >= self._seen_at + max(record.duration, self.terms.duration)
+        return now >= self._over_at()
+
+    def _over_at(self) -> float:
+        """When the lease of another is over, unless it is seen to change until then."""
+        theirs = self._record.duration if self._record is not None else 0.0
+        return self._seen_at + max(theirs, self.terms.duration)
 
     def _claim(self, now: float) -> Write:
         record = self._record
@@ -162,6 +167,7 @@ class Elector:
             self._leads_until = NEVER
         if not self._may_take(now):
             self._rest(now, self.terms.retry_period)
+            self._rests_until = min(self._rests_until, self._over_at())
 
     def written(self, version: str, ask: Write, now: float) -> None:
         """The write `ask` is now the lease, as `version`: we lead, counted from when we asked."""
