@@ -16,7 +16,6 @@ from epp.errors import Refused
 from epp.wire.asking import ExchangeLimits
 from epp.wire.budget import ByteBudget
 from epp.wire.calls import Methods
-from epp.wire.grpcio_shell import GrpcioServer
 from epp.wire.health import Health
 from epp.wire.limits import Limits
 from epp.wire.readiness import Readiness
@@ -110,6 +109,9 @@ class Serving:
         pairs = self._pairs() if secure and self._options.secure_serving else None
         settings = tls_settings(self._options.tls_min_version, self._options.tls_cipher_suites)
         if self._options.wire == "grpcio":
+            # Here, so that a start on our own wire does not load grpc.
+            from epp.wire.grpcio_shell import GrpcioServer
+
             credentials = grpcio_credentials(pairs, settings) if pairs else None
             return GrpcioServer(
                 methods, self._on_fault, credentials=credentials, max_message_size=self._largest

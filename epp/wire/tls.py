@@ -10,9 +10,8 @@ import ssl
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-import grpc
 import msgspec
 import structlog
 from cryptography import x509
@@ -21,6 +20,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from epp.errors import ConfigError
+
+if TYPE_CHECKING:
+    import grpc
 
 CERTIFICATE: Final = "tls.crt"
 KEY: Final = "tls.key"
@@ -203,13 +205,16 @@ def context_of(pair: KeyPair, settings: TlsSettings) -> ssl.SSLContext:
 
 def grpcio_credentials(
     pairs: KeyPairs, settings: TlsSettings | None = None
-) -> grpc.ServerCredentials:
+) -> "grpc.ServerCredentials":
     """The same pairs for the grpc.aio shell, asked for at each handshake.
 
     Raises ConfigError for settings that grpc.aio cannot be given.
     """
     if settings is not None and settings != TlsSettings():
         raise ConfigError(["tls-min-version, tls-cipher-suites: not with --wire grpcio"])
+
+    # Loaded by the wire that needs it alone: a tenth of a second of each start, and 10 MB.
+    import grpc
 
     def fetch() -> grpc.ServerCertificateConfiguration:
         pair = pairs.current()
