@@ -94,15 +94,15 @@ def whole_way(count: int, scheduled: Callable[[float], None] | None = None) -> C
     return once
 
 
-def picks() -> dict[int, tuple[float, float]]:
+def picks(rounds: int = 300) -> dict[int, tuple[float, float]]:
     """Microseconds by number of endpoints: of the pick, and of the request's whole way.
 
     The pick is matching, scoring, choosing and reserving.
     """
-    return {count: pick_among(count) for count in (10, 100, 1000)}
+    return {count: pick_among(count, rounds) for count in (10, 100, 1000)}
 
 
-def pick_among(count: int, rounds: int = 300, size: int = 8) -> tuple[float, float]:
+def pick_among(count: int, rounds: int, size: int = 8) -> tuple[float, float]:
     """The best round of each."""
     seconds: list[float] = []
     once = whole_way(count, seconds.append)
