@@ -13,6 +13,8 @@ class Limits:
     """All names and values of the header block together."""
     json_depth: int = 64
     """Objects and arrays inside one another, the outermost counted as 1."""
+    prompts: int = 2048
+    """In one body; each of them is tokenized, hashed and matched on its own."""
     model_chars: int = 256
     """Of a model's name, in the body and in a header."""
     header_chars: int = 256

@@ -8,7 +8,8 @@ import msgspec
 import numpy as np
 
 from epp.domain.request import Prompt
-from epp.errors import BadRequest
+from epp.errors import BadRequest, TooLarge
+from epp.request.limits import DEFAULT_LIMITS
 
 TokenIds: TypeAlias = Sequence[int]
 """An `array` of four unsigned bytes each, so that hashing them copies nothing."""
@@ -16,7 +17,8 @@ TokenIds: TypeAlias = Sequence[int]
 MAX_TOKEN_ID: Final = 2**32 - 1
 
 _STRING: Final = msgspec.json.Decoder(str)
-_LIST: Final = msgspec.json.Decoder(list[str | int | list[int]])
+_STRINGS: Final = msgspec.json.Decoder(list[str])
+_LISTS: Final = msgspec.json.Decoder(list[list[int]])
 _OF_FLAT_LIST: Final = b"0123456789, \t\r\n"
 
 
@@ -47,7 +49,7 @@ def prompts_of(value: msgspec.Raw, field: str) -> tuple[Prompt, ...]:
     """The prompts in a field that holds a string, strings, token ids, or lists of token ids.
 
     One for each that the model server will run. Raises `BadRequest` naming `field` when it is
-    missing, empty, mixed or something else.
+    missing, empty, mixed or something else, `TooLarge` when there are too many.
     """
     if is_empty(value):
         raise BadRequest(f"{field}: missing or empty; give a string or token ids")
@@ -86,16 +88,28 @@ def _flat_ids(text: bytes, field: str) -> TokenIds | None:
 
 
 def _several(text: bytes, field: str) -> tuple[Prompt, ...]:
-    kinds = BadRequest(f"{field}: give a string, strings, token ids, or lists of token ids")
+    first = text[1:].lstrip()[:1] if text.startswith(b"[") else b""
+    _check_count(text, first, field)
     try:
-        values = _LIST.decode(text)
+        if first == b'"':
+            return tuple(Prompt(text=value.encode()) for value in _STRINGS.decode(text))
+        if first == b"[":
+            return tuple(Prompt(token_ids=_ids(ids, field)) for ids in _LISTS.decode(text))
     except msgspec.ValidationError:
-        raise kinds from None
-    if all(isinstance(value, str) for value in values):
-        return tuple(Prompt(text=value.encode()) for value in values if isinstance(value, str))
-    if all(isinstance(value, list) for value in values):
-        return tuple(Prompt(token_ids=_ids(v, field)) for v in values if isinstance(v, list))
-    raise kinds
+        pass
+    raise BadRequest(f"{field}: give a string, strings, token ids, or lists of token ids")
+
+
+def _check_count(text: bytes, first: bytes, field: str) -> None:
+    """Refuse too many prompts before an object is made of any: 350,000 of them take 12 ms."""
+    most = DEFAULT_LIMITS.prompts
+    if first not in (b'"', b"[") or text.count(b",") < most:
+        return
+    if first == b'"' and b"\\" in text:
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    count = text.count(b'"') // 2 if first == b'"' else text.count(b"[") - 1
+    if count > most:
+        raise TooLarge(f"{field}: more than {most} prompts; send fewer at once")
 
 
 def _ids(values: Sequence[int], field: str) -> TokenIds:

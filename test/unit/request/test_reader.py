@@ -247,6 +247,19 @@ def test_over_a_size_is_too_large(limits):
     assert "more than 10 bytes" in refusal(TooLarge, CHAT, limits=limits)
 
 
+@pytest.mark.parametrize("one", ["a, b", 'say \\"a\\", "b"', "\\\\", [1, 2], [0]], ids=repr)
+def test_prompts_up_to_the_limit_pass_and_one_more_is_too_large(one):
+    most = DEFAULT_LIMITS.prompts
+
+    assert len(read({"prompt": [one] * most}, "/v1/completions").prompts) == most
+    message = refusal(TooLarge, {"prompt": [one] * (most + 1)}, "/v1/completions")
+    assert message.startswith(f"prompt: more than {most} prompts")
+
+
+def test_a_limit_of_prompts_is_not_one_of_token_ids():
+    assert read({"prompt": [[7] * 5_000] * 2}, "/v1/completions").prompt_tokens == 10_000
+
+
 def deep(levels: int) -> bytes:
     return b'{"messages":' + b"[" * levels + b"1" + b"]" * levels + b"}"
 
