@@ -21,7 +21,13 @@ class Workload(msgspec.Struct, frozen=True):
 
 NO_WORKLOAD: Final = Workload()
 
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+class _Said(msgspec.Struct):
+    workload_id: Any = None
+    criticality: Any = None
+
+
+_decode = msgspec.json.Decoder(_Said).decode
 
 
 def workload_of(headers: Headers) -> Workload:
@@ -37,9 +43,9 @@ def workload_of(headers: Headers) -> Workload:
         return NO_WORKLOAD
     try:
         said = _decode(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return NO_WORKLOAD
-    return Workload(_id(said.get("workload_id")), _criticality(said.get("criticality")))
+    return Workload(_id(said.workload_id), _criticality(said.criticality))
 
 
 def _id(value: object) -> str:

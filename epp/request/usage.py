@@ -125,7 +125,7 @@ def _counts_at(text: bytes, start: int) -> _Counts | None:
         return None
     try:
         return _COUNTS.decode(text[start:end])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
