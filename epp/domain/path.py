@@ -61,7 +61,8 @@ class Ticket(Protocol):
     def response_chunk(self, data: bytes, end: bool) -> bytes:
         """A piece of the response body (full mode only); returns the bytes to pass on now.
 
-        May hold bytes back until the end, never after it.
+        May hold bytes back until the end, never after it, and none where the head has said that
+        they may not be held.
         """
         ...
 

@@ -13,6 +13,9 @@ class ResponseHead(msgspec.Struct, frozen=True):
     status: int
     headers: Headers
     served: str | None = None
+    may_hold: bool = True
+    """Whether bytes of the body may be passed on later than with the piece they came in: a gateway
+    that takes one answer for each piece has no place for them once trailers end the response."""
 
 
 class Usage(msgspec.Struct, frozen=True):

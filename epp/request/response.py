@@ -36,6 +36,10 @@ class ResponseBody(Protocol):
         """The bytes to pass on now; some may be held back, none after `end`."""
         ...
 
+    def owed(self) -> bytes:
+        """After `feed` has failed: all bytes that were fed and not passed on, as they came."""
+        ...
+
 
 def response_body_for(
     request: Request, head: ResponseHead, wants_usage: bool
@@ -52,8 +56,11 @@ def response_body_for(
     count = UsageCount() if wants_usage else None
     media = head.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media == "text/event-stream":
-        return EventBody(name, count, b'"meta_info"' if _is_sglang(request) else b'"usage"')
-    return JsonBody(name, count) if media.endswith(("/json", "+json")) else None
+        needle = b'"meta_info"' if _is_sglang(request) else b'"usage"'
+        return EventBody(name, count, needle, may_hold=head.may_hold)
+    if media.endswith(("/json", "+json")):
+        return JsonBody(name, count, may_hold=head.may_hold)
+    return None
 
 
 def _is_sglang(request: Request) -> bool:
@@ -61,15 +68,23 @@ def _is_sglang(request: Request) -> bool:
 
 
 class EventBody:
-    """An event stream: each event is looked at once its line is whole."""
+    """An event stream: each event is looked at once its line is whole.
 
-    __slots__ = ("_count", "_cutter", "_name", "_needle")
+    Where nothing may be held back, a line that comes in two pieces keeps the model it names.
+    """
 
-    def __init__(self, name: str | None, count: UsageCount | None, needle: bytes) -> None:
+    __slots__ = ("_at_line", "_count", "_cutter", "_holds", "_name", "_needle", "_unpassed")
+
+    def __init__(
+        self, name: str | None, count: UsageCount | None, needle: bytes, *, may_hold: bool = True
+    ) -> None:
         self._name = name
         self._count = count
         self._needle = needle
+        self._holds = name is not None and may_hold
         self._cutter = LineCutter()
+        self._at_line = True
+        self._unpassed: list[bytes] = []
 
     @property
     def usage(self) -> Usage | None:
@@ -80,18 +95,33 @@ class EventBody:
         return _RENAMED if self._name else NO_CHANGES
 
     def feed(self, data: bytes, end: bool) -> bytes:
-        passed = [
-            self._lines(piece) if whole else piece for piece, whole in self._cutter.feed(data)
-        ]
+        pieces = self._cutter.feed(data)
         if end:
-            passed.append(self._lines(self._cutter.end()))
-        return b"".join(passed) if self._name else data
+            pieces.append((self._cutter.end(), True))
+        self._unpassed = [piece for piece, _ in pieces] if self._holds else [data]
+        for piece, whole in pieces:
+            if self._count and whole:
+                self._read(piece, self._count)
+        if self._name is None:
+            return data
+        if not self._holds:
+            return self._renamed_within(data, end, self._name)
+        return b"".join(self._renamed(p, self._name) if whole else p for p, whole in pieces)
 
-    def _lines(self, lines: bytes) -> bytes:
-        if self._count:
-            for start, end in payloads(lines, self._needle):
-                self._count.read(lines[start:end])
-        return self._renamed(lines, self._name) if self._name else lines
+    def owed(self) -> bytes:
+        held = self._cutter.end() if self._holds else b""
+        return b"".join((*self._unpassed, held))
+
+    def _read(self, lines: bytes, count: UsageCount) -> None:
+        for start, end in payloads(lines, self._needle):
+            count.read(lines[start:end])
+
+    def _renamed_within(self, data: bytes, end: bool, name: str) -> bytes:
+        """`data` with the lines renamed that it holds from their first byte to their last."""
+        first = 0 if self._at_line else data.find(b"\n") + 1 or len(data)
+        last = len(data) if end else max(data.rfind(b"\n") + 1, first)
+        self._at_line = data.endswith(b"\n") if data else self._at_line
+        return b"".join((data[:first], self._renamed(data[first:last], name), data[last:]))
 
     def _renamed(self, lines: bytes, name: str) -> bytes:
         parts: list[bytes] = []
@@ -105,12 +135,15 @@ class EventBody:
 class JsonBody:
     """One JSON object, in as many chunks as the network makes of it."""
 
-    __slots__ = ("_count", "_renamer", "_tail")
+    __slots__ = ("_count", "_renamer", "_tail", "_unpassed")
 
-    def __init__(self, name: str | None, count: UsageCount | None) -> None:
-        self._renamer = _JsonRenamer(name) if name else None
+    def __init__(
+        self, name: str | None, count: UsageCount | None, *, may_hold: bool = True
+    ) -> None:
+        self._renamer = _JsonRenamer(name, MOST_HELD_BYTES if may_hold else 0) if name else None
         self._count = count
         self._tail = JsonTail()
+        self._unpassed = b""
 
     @property
     def usage(self) -> Usage | None:
@@ -121,39 +154,47 @@ class JsonBody:
         return _RENAMED if self._renamer else NO_CHANGES
 
     def feed(self, data: bytes, end: bool) -> bytes:
+        self._unpassed = data
         if self._count:
             self._tail.feed(data)
             if end:
                 self._tail.read_into(self._count)
-        return self._renamer.feed(data, end) if self._renamer else data
+        if self._renamer is None:
+            return data
+        self._unpassed = b""
+        return self._renamer.feed(data, end)
+
+    def owed(self) -> bytes:
+        return (bytes(self._renamer.held) if self._renamer else b"") + self._unpassed
 
 
 class _JsonRenamer:
     """Holds the beginning back until it names the model; from then on everything just passes."""
 
-    __slots__ = ("_done", "_held", "_name", "_next_try")
+    __slots__ = ("_done", "_most", "_name", "_next_try", "held")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, most: int) -> None:
         self._name = name
-        self._held = bytearray()
-        self._next_try = _FIRST_TRY
+        self._most = most
+        self.held = bytearray()
+        self._next_try = min(_FIRST_TRY, most)
         self._done = False
 
     def feed(self, data: bytes, end: bool) -> bytes:
         if self._done:
             return data
-        self._held += data
-        if not end and len(self._held) < self._next_try:
+        self.held += data
+        if not end and len(self.held) < self._next_try:
             return b""
         return self._try(end)
 
     def _try(self, end: bool) -> bytes:
         """Tries come at doubled lengths, so that all of them together cost twice the last."""
-        text = bytes(self._held)
+        text = bytes(self.held)
         renamed = rename_model(text, self._name)
-        self._next_try = min(2 * len(text), MOST_HELD_BYTES + 1)
-        self._done = end or renamed is not text or len(text) > MOST_HELD_BYTES
+        self._next_try = min(2 * len(text), self._most + 1)
+        self._done = end or renamed is not text or len(text) > self._most
         if not self._done:
             return b""
-        self._held.clear()
+        self.held.clear()
         return renamed

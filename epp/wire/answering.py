@@ -58,14 +58,18 @@ class Answering:
             raise ProtocolFault("response_headers came twice")
         headers, _ = messages.read_headers(message.response_headers.headers)
         status = headers.get(":status", "")
-        self._status = int(status) if status.isdigit() and len(status) == 3 else 0
+        numeric = status.isascii() and status.isdigit() and len(status) == 3
+        self._status = int(status) if numeric else 0
         self.phase = Phase.DONE if message.response_headers.end_of_stream else Phase.BODY
         if self.ticket is None:
             return [messages.RESPONSE_HEADERS_PASS]
         served = (
             served_in(message.metadata_context) if message.HasField("metadata_context") else None
         )
-        changes = self.ticket.response_started(ResponseHead(self._status, headers, served))
+        head = ResponseHead(
+            self._status, headers, served, may_hold=self._mode in (DUPLEX, BUFFERED)
+        )
+        changes = self.ticket.response_started(head)
         return [messages.response_headers(changes or NO_CHANGES)]
 
     def body(self, message: ProcessingRequest) -> list[bytes]:
@@ -93,12 +97,16 @@ class Answering:
         return messages.response_body_pieces(held, False) if held else []
 
     def trailers(self, message: ProcessingRequest) -> list[bytes]:
-        """The response ends by trailers; what the ticket held back leaves before them."""
+        """The response ends by trailers; what the ticket held back leaves before them.
+
+        Only duplex has a way for it: in the other modes nothing may be held back until here.
+        """
         if self.phase is Phase.HEADERS:
             raise ProtocolFault("response_trailers before response_headers")
         pieces: list[bytes] = []
-        if self._mode == DUPLEX and not self._body_ended:
-            pieces = messages.response_body_pieces(self._through(b"", True), False)
+        if self._mode != NONE and not self._body_ended:
+            held = self._through(b"", True)
+            pieces = messages.response_body_pieces(held, False) if self._mode == DUPLEX else []
         self._body_ended = True
         self.phase = Phase.DONE
         return [*pieces, messages.RESPONSE_TRAILERS_PASS]

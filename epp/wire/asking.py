@@ -186,7 +186,9 @@ class Asking:
 
     def _expect(self, length: str, head: Head) -> None:
         """Turn away at the headers what says that it is too large."""
-        if length.isdigit() and len(length) < 20 and int(length) > self._limits.max_body:
+        if not length.isascii() or not length.isdigit() or len(length) >= 20:
+            return
+        if int(length) > self._limits.max_body:
             self.head = head
             raise TooLarge(f"body is {length} bytes, the limit is {self._limits.max_body}")
 

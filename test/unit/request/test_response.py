@@ -10,7 +10,7 @@ from support.requests import head, response_head
 
 from epp.domain.headers import NO_CHANGES
 from epp.domain.request import Request
-from epp.domain.response import Usage
+from epp.domain.response import ResponseHead, Usage
 from epp.request.response import response_body_for
 
 RENAMED = Request(id="r", head=head(), kind="chat", model="mine", target_model="theirs")
@@ -219,6 +219,54 @@ def test_what_cannot_or_need_not_be_read_is_not_fed(request_, media, encoding, w
     head_ = response_head(media, content_encoding=encoding)
 
     assert response_body_for(request_, head_, wants_usage) is None
+
+
+@pytest.mark.parametrize("media", ["text/event-stream", "application/json"])
+@given(st.lists(st.integers(0, 10_000), max_size=6))
+def test_where_nothing_may_be_held_back_each_piece_passes_as_long_as_it_is(media, cuts):
+    body = CHAT_STREAM if media == "text/event-stream" else json.dumps(chunk()).encode()
+    head_ = ResponseHead(200, {"content-type": media}, may_hold=False)
+    through = response_body_for(RENAMED, head_, True)
+    edges = [0, *sorted(cut % (len(body) + 1) for cut in cuts), len(body)]
+
+    for a, b in itertools.pairwise(edges):
+        passed = through.feed(body[a:b], False)
+        assert passed.replace(b'"mine"', b'"theirs"') == body[a:b]
+    assert through.feed(b"", True) == b""
+
+
+@pytest.mark.parametrize(
+    ("media", "pieces", "renamed"),
+    [
+        ("text/event-stream", [CHAT_STREAM], 3),
+        ("text/event-stream", [event(chunk()), event(chunk())[:-1], b"\n"], 2),
+        ("text/event-stream", [event(chunk())[:9], event(chunk())[9:] + event(chunk())], 1),
+        ("application/json", [b"", b'{"model":"theirs","a":', b"1}"], 1),
+        ("application/json", [b'{"model":"the', b'irs"}'], 0),
+        ("application/json", [b"{", b'"model":"theirs"}'], 0),
+    ],
+    ids=["whole", "by line", "cut line", "JSON", "cut JSON", "late JSON"],
+)
+def test_where_nothing_may_be_held_back_what_comes_whole_is_renamed(media, pieces, renamed):
+    head_ = ResponseHead(200, {"content-type": media}, may_hold=False)
+    through = response_body_for(RENAMED, head_, True)
+
+    assert b"".join(through.feed(piece, False) for piece in pieces).count(b'"mine"') == renamed
+
+
+def test_usage_is_read_across_pieces_where_nothing_may_be_held_back():
+    head_ = ResponseHead(200, {"content-type": "text/event-stream"}, may_hold=False)
+    through = response_body_for(RENAMED, head_, True)
+    for at in range(0, len(CHAT_STREAM), 11):
+        through.feed(CHAT_STREAM[at : at + 11], False)
+
+    assert through.usage == Usage(7, 10)
+
+
+def test_counts_nested_too_deep_say_nothing():
+    deep = b'"usage":{"x":' + b"[" * 20_000 + b"]" * 20_000 + b"}}"
+
+    assert flow(PLAIN, b'{"a":"' + b"x" * 400_000 + b'",' + deep, "application/json")[1] is None
 
 
 def test_content_length_goes_when_the_name_changes():

@@ -487,6 +487,17 @@ def test_too_much_is_a_413_that_names_the_limit(limits, messages):
         machine.receive(messages[-1])
 
 
+@pytest.mark.parametrize("length", ["\u00b2", "9" * 5_000, "-1", "x"], ids=lambda text: text[:3])
+def test_a_length_that_is_no_number_says_nothing(length):
+    _, _, intake = ask(
+        request_headers({"content-length": length}),
+        request_body(b"abc", end=True),
+        limits=ExchangeLimits(max_body=3),
+    )
+
+    assert intake.body == b"abc"
+
+
 def test_a_body_at_the_limit_passes():
     _, _, intake = ask(
         request_headers(), request_body(b"abc", end=True), limits=ExchangeLimits(max_body=3)

@@ -179,6 +179,33 @@ def test_a_streamed_body_may_be_changed_piece_by_piece():
     assert (first.clear_body, last.body) == (True, b"all of it")
 
 
+@pytest.mark.parametrize(
+    ("mode", "may"),
+    [(FULL, True), ("BUFFERED", True), ("STREAMED", False), ("BUFFERED_PARTIAL", False)],
+)
+def test_the_ticket_hears_whether_it_may_hold_bytes_back(mode, may):
+    placed = Placed(mode)
+    placed.hears(response_headers())
+
+    assert placed.ticket.heard[0].may_hold is may
+
+
+def test_the_ticket_hears_that_trailers_end_a_streamed_body():
+    placed = Placed("STREAMED")
+
+    placed.hears(response_headers(), response_body(b"a"), response_trailers())
+
+    assert placed.ticket.heard[1:] == [(b"a", False), (b"", True)]
+
+
+@pytest.mark.parametrize("status", ["\u00b2\u00b2\u00b2", "2e2", "-12", ""])
+def test_a_status_that_is_no_number_is_none(status):
+    placed = Placed()
+    placed.hears(response_headers(status))
+
+    assert placed.ticket.heard[0].status == 0
+
+
 def test_a_streamed_response_is_left_right_after_a_piece():
     placed = Placed("STREAMED")
     placed.hears(response_headers(), response_body(b"a"))
