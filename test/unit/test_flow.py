@@ -200,6 +200,13 @@ def test_a_rewrite_rule_changes_the_body_and_nothing_else():
     assert ticket.body == BODY.replace(b'"m"', b'"m-v2"')
 
 
+def test_what_carries_no_model_is_never_rewritten():
+    flow, _ = flow_of(known={"": "m-v2"})
+    ticket = flow.decide(intake(b"", {":method": "GET", ":path": "/v1/models"}))
+
+    assert (ticket.body, ticket.request.target_model) == (None, "")
+
+
 def test_an_objective_gives_its_priority():
     flow, _ = flow_of(known={"batch": -1})
     ticket = flow.decide(intake(headers={"x-llm-d-inference-objective": "batch"}))
