@@ -20,10 +20,10 @@ from epp.wire.exchange import Decide, Effect, Ended, Exchange, ExchangeLimits, F
 from epp.wire.gen.external_processor_pb2 import ProcessingRequest
 from epp.wire.modes import UnservedMode
 
-PAUSE_SECONDS: Final = 0.003
-"""No piece for so long is a pause: far longer than a piece is on its way from the gateway, shorter
-than a token takes."""
-SECOND_LOOK_SECONDS: Final = 0.001
+PAUSE_SECONDS: Final = 0.001
+"""No piece for so long after the last is the begin of a pause: what the gateway sent together with
+it has been read, and the next token is as far away as it can be."""
+SECOND_LOOK_SECONDS: Final = 0.0005
 
 PROCESS: Final = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 

@@ -82,14 +82,15 @@ async def test_a_restarted_picker_loses_no_request():
 
 @pytest.mark.parametrize("variant", [SHIPPED, Variant("duplex", "watch"), PROTOCOL], ids=str)
 async def test_a_picker_that_drains_cuts_no_answer(variant):
-    variant = variant.but(picker_flags=("--drain-timeout=1s",), sim_flags=("--time-scale=1",))
+    token = ("--time-scale=1", "--inter-token-latency=30ms", "--max-num-seqs=64")
+    variant = variant.but(picker_flags=("--drain-timeout=1s",), sim_flags=token)
     async with standing(variant) as house:
-        streams = [asyncio.create_task(one_stream(house, 400)) for _ in range(10)]
+        streams = [asyncio.create_task(one_stream(house, 100)) for _ in range(10)]
         await until_all_stream(house, 10)
         assert await house.picker.terminate() == 0
         events = await asyncio.gather(*streams)
 
-        assert events == [400] * 10
+        assert events == [100] * 10
 
 
 DEAD = [
