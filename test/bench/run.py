@@ -1,6 +1,6 @@
 """What a request costs, in one run: the picker's CPU behind real Envoy, against its budgets.
 
-    python test/bench/run.py [--quick] [--json FILE] [--write PAGE] [--beside FILE] [--only EXPRESSION]
+    python test/bench/run.py [--quick] [--json FILE] [--write PAGE] [--beside FILE] [--only WHAT]
 
 `make bench` calls it. `--quick` takes under a minute, is coarse, leaves out the long parts and is
 for seeing that it works. `--beside` shows the figures of another run (of another Python build,
