@@ -4,7 +4,7 @@ Heads of lanes are compared when somebody goes, never when somebody comes: a ran
 time, or with what others did, cannot go stale.
 """
 
-from collections.abc import Container, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from typing import Final, TypeAlias
 
 from epp.admission.lane import Lane
@@ -60,7 +60,7 @@ class Band:
     def push(self, waiting: Waiting, *, aside: bool = False) -> None:
         """Take one in; one put `aside` is in the way of nobody who came behind it."""
         ordering = self.settings.ordering
-        flow = self._flow_of(waiting)
+        flow = waiting.queue = self._flow_of(waiting)
         lanes = self._flows.setdefault(flow, {})
         key: Hashable = (waiting.request.subset, ordering.lane(waiting))
         if aside:
@@ -85,14 +85,9 @@ class Band:
         if not self._flows[flow]:
             del self._flows[flow]
 
-    def next(
-        self, levels: Levels, ceiling: float, now: float, stuck: Container[int] = ()
-    ) -> Waiting | None:
-        """Who goes next, of those for whom an endpoint has room under `ceiling`; None if none.
-
-        `stuck` are the numbers of those who were tried in vain.
-        """
-        contenders = list(self._contenders(levels, ceiling, now, stuck))
+    def next(self, levels: Levels, ceiling: float, now: float) -> Waiting | None:
+        """Who goes next, of those for whom an endpoint has room under `ceiling`; None if none."""
+        contenders = list(self._contenders(levels, ceiling, now))
         if not contenders:
             return None
         if len(contenders) == 1:
@@ -109,17 +104,14 @@ class Band:
             return waiting.flow
         return f"\0shared {hash(waiting.flow) % SHARED}"
 
-    def _contenders(
-        self, levels: Levels, ceiling: float, now: float, stuck: Container[int]
-    ) -> Iterator[Contender]:
+    def _contenders(self, levels: Levels, ceiling: float, now: float) -> Iterator[Contender]:
         ordering = self.settings.ordering
         for name, lanes in self._flows.items():
             best: Contender | None = None
             for lane in lanes.values():
                 head = lane.head
-                if head.number in stuck or levels.of(
-                    head.request.subset
-                ) >= ceiling * ordering.share(head, now):
+                level = levels.of(head.request.subset)
+                if head.retry_at > now or level >= ceiling * ordering.share(head, now):
                     continue
                 rank = ordering.rank(head, now)
                 if best is None or (rank, head.number) < (best.rank, best.head.number):

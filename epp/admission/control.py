@@ -171,6 +171,7 @@ class FlowControl:
             workload=workload_of(request.headers),
             asked=asked,
             flow=request.fairness_id,
+            queue=request.fairness_id,
         )
 
     def _queue(
@@ -213,9 +214,9 @@ class FlowControl:
     # -- who goes ---------------------------------------------------------------------------------
 
     def _look_again(self) -> None:
+        """Send away whose time is up, then let one go if there is room."""
         self._look = None
         now, pool = self._clock(), self._store.view()
-        self.machine.news()
         self.machine.pool_is(not len(pool), now)
         self._expire(now)
         self._release(pool, now)
@@ -263,7 +264,7 @@ class FlowControl:
             self._refuse(refusal, now)
 
     def _set_timer(self) -> None:
-        due = self.machine.next_deadline
+        due = self.machine.next_look
         if due == self._timer_at:
             return
         if self._timer is not None:
@@ -276,8 +277,8 @@ class FlowControl:
 
     def _ring(self) -> None:
         self._timer, self._timer_at = None, math.inf
-        self._expire(self._clock())
-        self._set_timer()
+        if self._look is None:
+            self._look_again()
 
 
 def asked_ttl(request: Request) -> float | None:

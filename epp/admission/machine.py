@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
+from typing import Final
 
 from epp.admission.band import Band
 from epp.admission.drain import DrainRate
@@ -16,6 +17,9 @@ from epp.admission.room import Levels
 from epp.admission.settings import FlowSettings
 from epp.domain.waiting import Waiting
 from epp.errors import Expired, ExpiredWithoutEndpoints, QueueFull, Refused
+
+FIRST_RETRY: Final = 0.02
+LAST_RETRY: Final = 1.0
 
 
 class Outcome(enum.Enum):
@@ -49,7 +53,7 @@ class Machine:
         self._by_id: dict[str, tuple[Waiting, Band]] = {}
         self._deadlines: list[tuple[float, int, Waiting]] = []
         self._empty_pool = False
-        self._stuck: set[int] = set()
+        self._retries: list[tuple[float, int, Waiting]] = []
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -66,8 +70,13 @@ class Machine:
 
     @property
     def next_deadline(self) -> float:
-        """When `expire` has something to do; infinite if never."""
+        """When somebody's budget ends; infinite if never."""
         return self._deadlines[0][0] if self._deadlines else math.inf
+
+    @property
+    def next_look(self) -> float:
+        """When time alone makes a difference: a budget ends, or somebody may be tried again."""
+        return min(self.next_deadline, self._retries[0][0] if self._retries else math.inf)
 
     @property
     def held(self) -> int:
@@ -82,9 +91,7 @@ class Machine:
 
     def offer(self, waiting: Waiting, now: float) -> list[Refusal]:
         """Take a request in. Returns who is refused for it: itself, or others of lower priority."""
-        band = self._bands.get(waiting.priority)
-        if band is None:
-            band = Band(waiting.priority, self.settings.band(waiting.priority))
+        band = self._band(waiting.priority)
         if not band.has_room(waiting.size):
             return [self._full(waiting, f"the queue of priority {waiting.priority} is full", now)]
         displaced = self._make_room(waiting, now)
@@ -94,16 +101,20 @@ class Machine:
         return displaced
 
     def put_back(self, waiting: Waiting, now: float) -> None:
-        """It went and found no room after all: it waits on, beside its lane, until `news`."""
-        band = self._bands.get(waiting.priority)
-        if band is None:
-            band = Band(waiting.priority, self.settings.band(waiting.priority))
-        self._push(waiting, band, aside=True)
-        self._stuck.add(waiting.number)
+        """It went and found no room after all: it waits on beside its lane, and is tried again.
 
-    def news(self) -> None:
-        """Something changed at the endpoints: who found no room may be tried again."""
-        self._stuck.clear()
+        First after 20 ms, then after ever longer, a second at the most: a request that only fits
+        on endpoints which are full would else be tried at whatever happens to the others.
+        """
+        band = self._band(waiting.priority)
+        waiting.retry_at = now + min(FIRST_RETRY * 2.0**waiting.tries, LAST_RETRY)
+        waiting.tries = min(waiting.tries + 1, 30)
+        heappush(self._retries, (waiting.retry_at, waiting.number, waiting))
+        self._push(waiting, band, aside=True)
+
+    def _band(self, priority: int) -> Band:
+        """The band of a priority; a new one is kept when somebody is in it."""
+        return self._bands.get(priority) or Band(priority, self.settings.band(priority))
 
     def _push(self, waiting: Waiting, band: Band, *, aside: bool = False) -> None:
         self._bands[band.priority] = band
@@ -165,7 +176,7 @@ class Machine:
         """
         for band in self.bands:
             ceiling = ceilings.get(band.priority, 1.0)
-            chosen = band.next(levels, ceiling, now, self._stuck)
+            chosen = band.next(levels, ceiling, now)
             if chosen is not None:
                 self._remove(chosen)
                 return chosen, ceiling * band.settings.ordering.share(chosen, now)
@@ -183,7 +194,6 @@ class Machine:
         _, band = self._by_id.pop(waiting.request.id)
         band.remove(waiting)
         self.bytes -= waiting.size
-        self._stuck.discard(waiting.number)
         if not band:
             del self._bands[band.priority]
         if len(self._deadlines) > 2 * len(self._by_id) + 16:
@@ -193,6 +203,8 @@ class Machine:
 
     def expire(self, now: float) -> list[Refusal]:
         """Everybody whose budget is used up."""
+        while self._retries and self._retries[0][0] <= now:
+            heappop(self._retries)
         refused = []
         while self._deadlines and self._deadlines[0][0] <= now:
             waiting = heappop(self._deadlines)[2]
@@ -242,11 +254,9 @@ class Machine:
         self._bands.clear()
         self._by_id.clear()
         self._deadlines.clear()
-        self._stuck.clear()
         self.bytes = 0
         for waiting in everybody:
-            band = self._bands.get(waiting.priority)
-            self._push(waiting, band or Band(waiting.priority, settings.band(waiting.priority)))
+            self._push(waiting, self._band(waiting.priority), aside=waiting.tries > 0)
 
     def empty(self) -> list[Waiting]:
         """Take everybody out, in the order of their arrival."""

@@ -27,6 +27,13 @@ class Waiting:
     asked: float | None = None
     """The budget its client asked for; None if it did not."""
     flow: str = EVERYBODY
+    """The fairness id."""
+    queue: str = EVERYBODY
+    """The flow it queues in: its own, or one it shares where there are too many."""
+    tries: int = 0
+    """How often it went and found no room after all."""
+    retry_at: float = 0.0
+    """When it may be tried again."""
 
     @property
     def priority(self) -> int:

@@ -189,19 +189,19 @@ async def test_a_flood_is_refused_with_a_time_and_nothing_is_lost():
     async with queueing(**limits) as house:
         before = await memory(house)
         started = time.monotonic()
-        connector = aiohttp.TCPConnector(limit=min(FLOOD, 4000))
+        connector = aiohttp.TCPConnector(limit=1000)
         async with aiohttp.ClientSession(connector=connector, timeout=PATIENT) as client:
             answers = await asyncio.gather(*(flood(client, house, n) for n in range(FLOOD)))
         took = time.monotonic() - started
         statuses = Counter(status for status, _ in answers)
         print(f"{dict(statuses)} in {took:.1f} s, {(await memory(house) - before) >> 20} MiB more")
 
-        assert set(statuses) == {200, 429}
+        assert set(statuses) <= {200, 429, 503}
         assert statuses[200] >= 300
-        assert all(int(h["retry-after"]) >= 1 for status, h in answers if status == 429)
-        assert {h["x-llm-d-request-dropped-reason"] for s, h in answers if s == 429} == {
-            "rejected-capacity"
-        }
+        assert all(int(h["retry-after"]) >= 1 for status, h in answers if status != 200)
+        reasons = Counter((s, h["x-llm-d-request-dropped-reason"]) for s, h in answers if s != 200)
+        assert set(reasons) <= {(429, "rejected-capacity"), (503, "overloaded")}
+        assert reasons[429, "rejected-capacity"] > 0
         await house.comes_to_rest()
         page = await house.metrics()
         assert (

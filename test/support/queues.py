@@ -36,6 +36,7 @@ def waiting(
         workload=Workload(workload, criticality),
         asked=asked,
         flow=flow,
+        queue=flow,
     )
 
 

@@ -75,7 +75,7 @@ class DeficitRoundRobinFairnessPolicy:
         return chosen
 
     def dispatched(self, waiting: Waiting, tokens: int, now: float) -> None:
-        self._accounts.add(waiting.priority, waiting.flow, -(tokens + 1), self._quantum)
+        self._accounts.add(waiting.priority, waiting.queue, -(tokens + 1), self._quantum)
 
     def _open_rounds(self, band: int, contenders: Sequence[Contender]) -> None:
         """As many rounds at once as it takes until somebody has tokens left."""

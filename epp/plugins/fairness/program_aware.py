@@ -64,7 +64,7 @@ class ProgramAwareFairness:
         return max(range(len(contenders)), key=score)
 
     def dispatched(self, waiting: Waiting, tokens: int, now: float) -> None:
-        self._service.add(waiting.flow, tokens, now)
+        self._service.add(waiting.queue, tokens, now)
 
     def used(self, request: Request, decision: Decision, usage: Usage) -> None:
         """Output costs twice as much as input."""

@@ -111,4 +111,4 @@ class WorkloadOrderingPolicy:
 
 def payer(waiting: Waiting) -> Hashable:
     """Whom a request is counted to: its workload, of its flow."""
-    return waiting.flow, waiting.workload.id
+    return waiting.queue, waiting.workload.id

@@ -1,7 +1,7 @@
 """The queue without a clock, a socket or a future: who comes, who goes, who is refused."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +13,7 @@ from support.queues import band, flow_settings, levels_of, waiting, workload_ord
 from epp.admission.machine import Machine, Outcome
 from epp.domain.request import SubsetHint
 from epp.errors import Expired, ExpiredWithoutEndpoints, QueueFull
+from epp.plugins.fairness.deficit import DeficitRoundRobinFairnessPolicy
 from epp.plugins.fairness.round_robin import RoundRobinFairnessPolicy
 from epp.plugins.ordering.fcfs import FcfsOrderingPolicy
 from epp.scheduling.subset import in_subset
@@ -96,19 +97,47 @@ def test_who_is_put_back_keeps_its_place_and_stops_nobody():
     machine = machine_of(*(waiting(n, since=float(n)) for n in (1, 2, 3)))
     first, _ = machine.next(ROOM, {}, 3.0)
     machine.put_back(first, 3.0)
-    before = drained(machine, now=3.0)
-    machine.news()
+    before, retry = drained(machine, now=3.0), machine.next_look
 
-    assert (first.number, before, drained(machine, now=3.0)) == (1, [2, 3], [1])
+    assert (first.number, before, drained(machine, now=retry)) == (1, [2, 3], [1])
+
+
+def test_who_never_finds_room_is_tried_ever_less_often():
+    machine, now, tried = machine_of(waiting(1)), 0.0, []
+    for _ in range(9):
+        chosen = machine.next(ROOM, {}, now)
+        machine.put_back(chosen[0], now)
+        tried.append(round(machine.next_look - now, 2))
+        now = machine.next_look
+        machine.expire(now)
+
+    assert tried == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0, 1.0]
 
 
 def test_a_flood_of_flows_shares_queues():
     machine = machine_of(*(waiting(n, flow=f"flow-{n}") for n in range(3000)))
     (only,) = machine.bands
 
-    assert len(only.flows) <= 320
+    assert len(only.flows) <= 160
     assert sorted(drained(machine)) == list(range(3000))
     assert machine.bands == ()
+
+
+def test_a_flood_of_flows_leaves_the_others_their_turns():
+    """Ids beyond the number of queues share some; what they get is charged to those."""
+    params = DeficitRoundRobinFairnessPolicy.Params(quantum=10)
+    fairness = DeficitRoundRobinFairnessPolicy(params, tools())
+    machine = Machine(flow_settings(default=band(FcfsOrderingPolicy(), fairness)))
+    for number in range(2000):
+        machine.offer(waiting(number, flow=f"flood-{number}"), 0.0)
+    went = Counter()
+    for _ in range(1600):
+        chosen, _ = machine.next(ROOM, {}, 0.0)
+        fairness.dispatched(chosen, 9, 0.0)
+        went[chosen.queue] += 1
+    shares = [count for queue, count in went.items() if queue.startswith("\0")]
+
+    assert max(shares) - min(shares) <= 60
 
 
 # -- limits ---------------------------------------------------------------------------------------
@@ -308,9 +337,10 @@ class Queue(RuleBasedStateMachine):
     @rule()
     def go(self):
         chosen = self.machine.next(ROOM, {}, self.now)
-        assert (chosen is None) is (not self.there)
+        able = [each for each in self.there.values() if each.retry_at <= self.now]
+        assert (chosen is None) is (not able)
         if chosen:
-            highest = max(each.priority for each in self.there.values())
+            highest = max(each.priority for each in able)
             assert self.there.pop(chosen[0].number).priority == highest
 
     @precondition(lambda self: self.there)
@@ -323,8 +353,8 @@ class Queue(RuleBasedStateMachine):
     @rule()
     def find_no_room(self):
         chosen = self.machine.next(ROOM, {}, self.now)
-        self.machine.put_back(chosen[0], self.now)
-        self.machine.news()
+        if chosen:
+            self.machine.put_back(chosen[0], self.now)
 
     @rule(seconds=st.floats(0.0, 4.0))
     def wait(self, seconds):
