@@ -109,13 +109,16 @@ class KvEvents:
         self._follower, self._followed = follower, None
         ticking = asyncio.create_task(follower.run(), name="kv events clock")
         try:
-            while (now := self.producer) and now.residency is producer.residency:
-                if now.params != params:
+            while not ticking.done():
+                now = self.producer
+                if now is None or now.residency is not producer.residency or now.params != params:
                     break
                 await self._look(follower, producer)
         finally:
             ticking.cancel()
-            await asyncio.gather(ticking, return_exceptions=True)
+            (ended,) = await asyncio.gather(ticking, return_exceptions=True)
+            if isinstance(ended, Exception):
+                self._log.error("kv_events_stopped", why=repr(ended))
             self._save(follower, producer)
             self._follower = None
             follower.close()

@@ -9,13 +9,14 @@ engine names a block matters only to find its parent and to remove it.
 """
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from math import inf
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from epp.datastore.members import Slots
-from epp.datastore.prefix import DEFAULT_MAX_BLOCKS, PrefixIndex, among
+from epp.datastore.prefix import DEFAULT_MAX_BLOCKS, PrefixIndex
 from epp.datastore.residency_tier import Tier
 from epp.domain.pool import Ints
 
@@ -23,6 +24,7 @@ EXPECT_TOKENS: Final = 64
 """Expectations are kept for every so many tokens: a quarter of the work of blocks of 16."""
 MOST_ADAPTERS: Final = 4096
 SWEPT_AT_ONCE: Final = 256
+MANY_BITS: Final = 24
 
 
 class Match(NamedTuple):
@@ -34,6 +36,14 @@ class Match(NamedTuple):
     """In any tier; never fewer than `fast`."""
     expected: Ints
     """By our own picks."""
+
+
+class Found(NamedTuple):
+    """Leading blocks of one chain by slot; slots that hold none are left out. As in `Match`."""
+
+    fast: dict[int, int]
+    any: dict[int, int]
+    expected: dict[int, int]
 
 
 class Residency:
@@ -49,13 +59,13 @@ class Residency:
         self.dropped = 0
         """Blocks given up for want of room, so far."""
         self._slots = Slots()
-        self._nobody = self._slots.take()
         self._lanes: dict[int, int] = {}
-        self._lane_by_slot: Ints = np.zeros(0, dtype=np.int64)
+        self._slot_by_lane: dict[int, int] = {}
         self._current = 0
         self._sweeping: set[int] = set()
         self._live: set[int] = set()
         self._block_tokens: dict[int, int] = {}
+        self._sizes: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         """Confirmed blocks, once for each endpoint and tier, those being forgotten included."""
@@ -64,9 +74,9 @@ class Residency:
     # -- whose events arrive ----------------------------------------------------------------------
 
     @property
-    def live(self) -> frozenset[int]:
+    def live(self) -> AbstractSet[int]:
         """Slots whose events arrive without a gap."""
-        return frozenset(self._live)
+        return self._live
 
     def set_live(self, slot: int, yes: bool) -> None:
         """Whether the endpoint's events can be trusted to be all there are."""
@@ -83,13 +93,19 @@ class Residency:
     @property
     def block_sizes(self) -> tuple[int, ...]:
         """All sizes there are, in tokens, ascending."""
-        return tuple(sorted(set(self._block_tokens.values())))
+        if self._sizes is None:
+            self._sizes = tuple(sorted(set(self._block_tokens.values())))
+        return self._sizes
 
     def set_block_tokens(self, slot: int, tokens: int) -> None:
         """Take the size of the endpoint's blocks; another size forgets what was known of it."""
-        if self._block_tokens.get(slot, tokens) != tokens:
+        known = self._block_tokens.get(slot)
+        if known == tokens:
+            return
+        if known is not None:
             self.forget(slot)
         self._block_tokens[slot] = tokens
+        self._sizes = None
 
     def note_adapter(self, name: str) -> None:
         """Remember that `name` is an adapter and no base model."""
@@ -99,10 +115,11 @@ class Residency:
     def forget(self, slot: int) -> None:
         """Drop what events told of an endpoint, at once, whatever it held; see `sweep`."""
         lane = self._lanes.pop(slot, None)
-        self._block_tokens.pop(slot, None)
+        if self._block_tokens.pop(slot, None) is not None:
+            self._sizes = None
         if lane is None:
             return
-        self._lane_by_slot[slot] = self._nobody
+        del self._slot_by_lane[lane]
         self._current &= ~(1 << lane)
         self.fast.retire(lane)
         self.slow.retire(lane)
@@ -140,11 +157,7 @@ class Residency:
         if lane is None:
             lane = self._lanes[slot] = self._slots.take()
             self._current |= 1 << lane
-            if slot >= len(self._lane_by_slot):
-                grown = np.full(2 * slot + 1, self._nobody, dtype=np.int64)
-                grown[: len(self._lane_by_slot)] = self._lane_by_slot
-                self._lane_by_slot = grown
-            self._lane_by_slot[slot] = lane
+            self._slot_by_lane[lane] = slot
         return lane
 
     # -- what engines report ----------------------------------------------------------------------
@@ -192,18 +205,21 @@ class Residency:
 
     def match(self, keys: Sequence[int], size: int, slots: Ints, now: float) -> Match:
         """Leading blocks of `keys` (of `size` tokens) at each of `slots`, by layer."""
-        lanes = self._lanes_of(slots)
-        anywhere = fast = self._counted(self.fast.walk(keys, self._current), lanes)
-        if self.slow.count:
-            anywhere = self._counted(self._walk_both(keys), lanes)
-        expected = self.guess(keys, size, slots, now - self.expect_seconds)
-        return Match(fast, anywhere, expected)
+        found = self.find(keys, size, now)
+        return Match(
+            *(np.array([one.get(s, 0) for s in slots.tolist()], np.int64) for one in found)
+        )
 
-    def _lanes_of(self, slots: Ints) -> Ints:
-        if len(slots) and int(slots.max()) >= len(self._lane_by_slot):
-            known = np.minimum(slots, len(self._lane_by_slot))
-            return np.append(self._lane_by_slot, self._nobody)[known]
-        return self._lane_by_slot[slots]
+    def find(self, keys: Sequence[int], size: int, now: float) -> Found:
+        """The same for every endpoint that holds anything, by slot."""
+        fast = anywhere = self._by_slot(self.fast.walk(keys, self._current))
+        if self.slow.count:
+            anywhere = self._by_slot(self._walk_both(keys))
+        return Found(fast, anywhere, self.guess(keys, size, now - self.expect_seconds))
+
+    def _by_slot(self, runs: Sequence[tuple[int, int]]) -> dict[int, int]:
+        slots = self._slot_by_lane
+        return {slots[lane]: blocks for holders, blocks in runs for lane in bits(holders)}
 
     def _walk_both(self, keys: Sequence[int]) -> list[tuple[int, int]]:
         """Like `Tier.walk`, a block counting wherever it is."""
@@ -212,36 +228,31 @@ class Residency:
         for length, key in enumerate(keys):
             rest = (fast(key) | slow(key)) & mask
             if rest != mask:
-                runs.append((mask & ~rest, length))
+                if length:
+                    runs.append((mask & ~rest, length))
                 mask = rest
                 if not mask:
                     return runs
-        runs.append((mask, len(keys)))
+        if keys and mask:
+            runs.append((mask, len(keys)))
         return runs
 
-    @staticmethod
-    def _counted(runs: Sequence[tuple[int, int]], lanes: Ints) -> Ints:
-        counts = np.zeros(len(lanes), dtype=np.int64)
-        for holders, blocks in runs:
-            counts[among(holders, lanes)] = blocks
-        return counts
-
-    def guess(self, keys: Sequence[int], size: int, slots: Ints, since: float = -inf) -> Ints:
-        """Leading blocks of `keys` by our own picks, int, shape `(n,)`.
+    def guess(self, keys: Sequence[int], size: int, since: float = -inf) -> dict[int, int]:
+        """Leading blocks of `keys` by our own picks, by slot.
 
         Where events arrive only what was picked from `since` on counts: the rest they have told.
         """
         step = every(size)
-        thinned = keys[step - 1 :: step]
-        counts = np.zeros(len(slots), dtype=np.int64)
-        for run in self.picks.match(thinned):
-            rows = np.flatnonzero(among(run.holders, slots))
-            for row in rows.tolist():
-                blocks, slot = run.blocks, int(slots[row])
+        kept = keys[step - 1 :: step]
+        found: dict[int, int] = {}
+        for run in self.picks.match(kept):
+            for slot in bits(run.holders):
+                blocks = run.blocks
                 if slot in self._live and since > -inf:
-                    blocks = self.picks.used_since(slot, thinned[:blocks], since)
-                counts[row] = blocks * step
-        return counts
+                    blocks = self.picks.used_since(slot, kept[:blocks], since)
+                if blocks:
+                    found[slot] = blocks * step
+        return found
 
     # -- for people -------------------------------------------------------------------------------
 
@@ -265,3 +276,17 @@ def thinned(chain: Sequence[int], size: int) -> Sequence[int]:
     """The keys of `chain` that stand among the expectations."""
     step = every(size)
     return chain[step - 1 :: step]
+
+
+def bits(mask: int) -> list[int]:
+    """Which bits are set, ascending. 0.2 us each by themselves; 1,000 of them at once in 20 us."""
+    if mask.bit_count() > MANY_BITS:
+        data = np.frombuffer(mask.to_bytes(mask.bit_length() // 8 + 1, "little"), np.uint8)
+        found: list[int] = np.flatnonzero(np.unpackbits(data, bitorder="little")).tolist()
+        return found
+    places = []
+    while mask:
+        low = mask & -mask
+        places.append(low.bit_length() - 1)
+        mask ^= low
+    return places

@@ -61,7 +61,10 @@ class Follower:
         if self._settings.bind:
             topic = self._settings.topic
             self._listening = Subscription(self._context, self._pump, topic, self._heard_by_topic)
-            self.bound = self._listening.bind(self._settings.bind)
+            try:
+                self.bound = self._listening.bind(self._settings.bind)
+            except zmq.ZMQError as error:
+                raise OSError(error.errno, f"{self._settings.bind}: {error}") from error
 
     async def run(self) -> None:
         """Let time pass for every source, until cancelled."""

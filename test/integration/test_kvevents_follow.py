@@ -407,3 +407,15 @@ async def test_a_snapshot_of_an_engine_that_has_gone_is_given_up(replay):
             await linked(second)
             await ask(sim, *prompts(1, 40))
             await agrees(second, sim)
+
+
+async def test_an_address_that_is_taken_is_said_to_be():
+    async with following(connect=False, bind="tcp://127.0.0.1:*") as first:
+        second = Follower(
+            Residency(), FollowSettings(connect=False, bind=first.bound), lambda: 0.0, Log()
+        )
+        try:
+            with pytest.raises(OSError, match="already in use"):
+                second.open()
+        finally:
+            second.close()

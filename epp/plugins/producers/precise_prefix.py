@@ -10,7 +10,7 @@ import numpy as np
 from epp.datastore.residency import Residency, every, thinned
 from epp.domain.decision import Decision
 from epp.domain.headers import REQUEST_ID
-from epp.domain.pool import Column, Floats, Ints, Mask, PoolView, Scores
+from epp.domain.pool import Column, Ints, PoolView, Scores
 from epp.domain.request import Key, Request
 from epp.domain.response import Usage
 from epp.observe.compared import Compared
@@ -102,13 +102,12 @@ class PrecisePrefixCacheProducer:
 
     def columns(self, request: Request, pool: PoolView) -> Mapping[str, Column]:
         sizes = self.residency.block_sizes or (self._default_size(pool),)
-        cached = np.zeros(len(pool), dtype=np.int64)
-        total = np.zeros(len(pool), dtype=np.int64)
-        for size in sizes:
-            rows = self._rows(pool.slots, size, sizes)
-            found = self._chains(request, size)
-            cached[rows] = self._matched(found, pool.slots[rows])
-            total[rows] = found.total
+        if len(sizes) == 1:
+            found = self._chains(request, sizes[0])
+            cached = self._matched(found, pool.slots)
+            total = np.full(len(pool), found.total, dtype=np.int64)
+        else:
+            cached, total = self._by_size(request, pool.slots, sizes)
         self._count(request)
         return {
             PREFIX_TOKENS: cached,
@@ -117,11 +116,27 @@ class PrecisePrefixCacheProducer:
             self._own_total: total,
         }
 
+    def _by_size(self, request: Request, slots: Ints, sizes: Sequence[int]) -> tuple[Ints, Ints]:
+        """Cached and all tokens where engines have unlike blocks.
+
+        Endpoints that have not said count as those with the smallest.
+        """
+        cached = np.zeros(len(slots), dtype=np.int64)
+        total = np.zeros(len(slots), dtype=np.int64)
+        told = np.array([self.residency.block_tokens(slot) or sizes[0] for slot in slots.tolist()])
+        for size in sizes:
+            rows = told == size
+            found = self._chains(request, size)
+            cached[rows] = self._matched(found, slots[rows])
+            total[rows] = found.total
+        return cached, total
+
     def picked(self, request: Request, pool: PoolView, decision: Decision) -> None:
         """The endpoints that were picked will hold the prompt."""
-        now = self._clock()
-        self._note_prediction(request, pool, decision)
-        for row in picked_rows(decision, pool):
+        now, rows = self._clock(), picked_rows(decision, pool)
+        if rows and pool.endpoints[rows[0]] is decision.endpoint:
+            self._note_prediction(request, pool, decision, rows[0])
+        for row in rows:
             slot = int(pool.slots[row])
             size = self.residency.block_tokens(slot) or self._default_size(pool)
             capacity = self._capacity(pool, row) // (size * every(size))
@@ -138,11 +153,12 @@ class PrecisePrefixCacheProducer:
                 )
             )
 
-    def _note_prediction(self, request: Request, pool: PoolView, decision: Decision) -> None:
+    def _note_prediction(
+        self, request: Request, pool: PoolView, decision: Decision, row: int
+    ) -> None:
         cached = pool.get(self._own_tokens)
-        if cached is None or decision.endpoint not in pool.endpoints:
+        if cached is None:
             return
-        row = pool.endpoints.index(decision.endpoint)
         told = tokens_of(request)
         prediction = Compared(
             id=request.id,
@@ -200,30 +216,31 @@ class PrecisePrefixCacheProducer:
 
     # -- matches ----------------------------------------------------------------------------------
 
-    def _rows(self, slots: Ints, size: int, sizes: Sequence[int]) -> Mask:
-        """Which slots have blocks of `size`; those that have not said count as the first."""
-        if len(sizes) == 1:
-            return np.ones(len(slots), dtype=np.bool_)
-        told = np.array([self.residency.block_tokens(slot) for slot in slots.tolist()])
-        rows: Mask = (told == size) | ((told == 0) & (size == sizes[0]))
-        return rows
-
     def _matched(self, found: Chains, slots: Ints) -> Ints:
         """Tokens of the leading blocks that each slot holds, all prompts together."""
-        cached = np.zeros(len(slots), dtype=np.int64)
+        tokens: dict[int, int] = {}
         for chain, length in zip(found.chains, found.lengths, strict=True):
             usable = max(length - 1, 0) // found.size if found.exact else len(chain)
-            worth = np.minimum(self._blocks(found, chain, slots), usable)
-            cached += (worth * found.size).astype(np.int64)
-        return cached
+            for slot, worth in self._blocks(found, chain).items():
+                known = tokens.get(slot, 0)
+                tokens[slot] = known + int(min(worth, usable) * found.size)
+        if not tokens:
+            return np.zeros(len(slots), dtype=np.int64)
+        return np.array([tokens.get(slot, 0) for slot in slots.tolist()], dtype=np.int64)
 
-    def _blocks(self, found: Chains, chain: Sequence[int], slots: Ints) -> Floats:
+    def _blocks(self, found: Chains, chain: Sequence[int]) -> Mapping[int, float]:
         """Leading blocks of one chain by slot, each as much as its tier is worth."""
         if not found.exact:
-            return self.residency.guess(chain, found.size, slots).astype(np.float64)
-        told = self.residency.match(chain, found.size, slots, self._clock())
-        worth = told.fast + (told.any - told.fast) * self._slow_weight
-        return np.maximum(worth, told.expected)
+            return self.residency.guess(chain, found.size)
+        told = self.residency.find(chain, found.size, self._clock())
+        worth: dict[int, float] = {**told.any}
+        if told.any is not told.fast:
+            for slot, blocks in told.any.items():
+                fast = told.fast.get(slot, 0)
+                worth[slot] = fast + (blocks - fast) * self._slow_weight
+        for slot, blocks in told.expected.items():
+            worth[slot] = max(blocks, worth.get(slot, 0))
+        return worth
 
     def _default_size(self, pool: PoolView) -> int:
         reported = pool.get("block_size")
