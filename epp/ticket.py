@@ -32,6 +32,7 @@ from epp.errors import Refused
 from epp.request.response import ResponseBody, response_body_for
 from epp.request.rewrite import rewrite_model
 from epp.scheduling.policy import Policy
+from epp.scheduling.reason import in_words
 
 
 class Reports(Protocol):
@@ -237,7 +238,7 @@ class PlacedTicket:
             shown[WORKLOAD_ID_SHOWN] = workload
         if self._desk.shown.endpoint:
             shown[ENDPOINT_SHOWN] = self._decision.endpoint.address
-            shown[REASON_SHOWN] = self._decision.reason
+            shown[REASON_SHOWN] = in_words(self._decision)
         return shown
 
 
