@@ -110,7 +110,7 @@ class ConversationReplay(Generator):
     """Sessions: each turn repeats all that was said before, after a time of thinking.
 
     Sessions arrive at the rate that gives the asked rate of requests; a turn comes
-    `tool_call_latency_sec` after the answer before it, so a slow pool is asked its next turns later.
+    `tool_call_latency_sec` after the answer before it, so a slow pool is asked later.
     """
 
     kind: Literal["conversation_replay"] = "conversation_replay"

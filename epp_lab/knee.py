@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import ldexp
 from statistics import fmean
 from typing import Final
 
@@ -32,7 +33,7 @@ def knee(workload: Workload, policy: str, seeds: Sequence[int]) -> float:
 
 def _bracket(good: Callable[[float], bool]) -> tuple[float, float]:
     """A load that is good and one, twice as high, that is not."""
-    loads = [2.0**power for power in range(-FURTHEST, FURTHEST + 1)]
+    loads: list[float] = [ldexp(1.0, power) for power in range(-FURTHEST, FURTHEST + 1)]
     first = next((load for load in loads if not good(load)), None)
     if first is None or first == loads[0]:
         raise ValueError(f"no knee between {loads[0]:g} and {loads[-1]:g} of the one given")

@@ -1,4 +1,4 @@
-"""Plots as SVG: lines over load, one for each policy. Written by hand, so that nothing is needed."""
+"""Plots as SVG: lines over load, one for each policy. No library is needed."""
 
 from __future__ import annotations
 

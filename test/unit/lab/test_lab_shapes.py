@@ -54,7 +54,7 @@ def test_the_knee_of_affinity_is_beyond_that_of_balancers(prefixes):
 @pytest.fixture(scope="module")
 def conversations():
     """Recorded conversations over 8 replicas of 461k tokens, every prompt with one opening."""
-    trace = read_trace(find_trace("mooncake_fast25_conversation_trace.jsonl.gz"))[:3000]
+    trace = read_trace(find_trace("mooncake_fast25_conversation_trace.jsonl.gz"))[:2000]
     jobs = at_rate(spread_bins(trace, random.Random(0), 3.0), 3.4)
     member = Member(load_workload("conversation").replica.config())
     # Pages once a second, for speed: neither policy needs them here.
