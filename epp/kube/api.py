@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
+import msgspec
+
 from epp.errors import EppError
-from epp.kube.objects import decode_status
+from epp.kube.objects import UNREADABLE, decode_status
 from epp.kube.reflector import Failure
 
 JSON: Final = "application/json"
@@ -29,6 +31,13 @@ class Answer:
     @property
     def good(self) -> bool:
         return 200 <= self.status < 300
+
+    def json(self) -> dict[str, Any]:
+        """The body. Raises `Unreachable` when it is no JSON object: somebody else has answered."""
+        try:
+            return _OBJECT.decode(self.body)
+        except UNREADABLE as error:
+            raise Unreachable(f"an answer that is no JSON object: {error}") from error
 
     @property
     def failure(self) -> Failure:
@@ -110,3 +119,5 @@ REWRITES: Final = (
     Kind("inference.networking.x-k8s.io", "v1alpha2", "inferencemodelrewrites"),
 )
 """Newer group first: of two objects of one name it wins."""
+
+_OBJECT: Final = msgspec.json.Decoder(dict[str, Any])

@@ -1,7 +1,6 @@
 """An elector kept going: reads and writes the Lease until it is told to release it."""
 
 import asyncio
-import json
 import math
 from collections.abc import Callable
 from typing import Any, Final
@@ -126,8 +125,13 @@ class Election:
             self._lease = {}
             self.elector.found(None, self._clock())
         elif answer.good:
-            self._lease = json.loads(answer.body)
-            self.elector.found(record_of(self._lease), self._clock())
+            try:
+                self._lease = answer.json()
+                record = record_of(self._lease)
+            except Unreachable as error:
+                self._failed(str(error))
+                return
+            self.elector.found(record, self._clock())
         else:
             await self._refused(answer)
             return
@@ -136,15 +140,16 @@ class Election:
     async def _write(self, ask: Write) -> None:
         try:
             answer = await self._send(ask)
+            if answer.good:
+                self._lease = answer.json()
+                self.elector.written(record_of(self._lease).version, ask, self._clock())
+                self._fine()
+                return
         except Unreachable as error:
             self._failed(str(error))
             return
         if answer.status in (CONFLICT, MISSING):
             self.elector.conflicted(self._clock())
-        elif answer.good:
-            self._lease = json.loads(answer.body)
-            self.elector.written(record_of(self._lease).version, ask, self._clock())
-            self._fine()
         else:
             await self._refused(answer)
 
@@ -205,14 +210,17 @@ class Election:
 
 
 def record_of(lease: dict[str, Any]) -> Record:
-    """What counts of a Lease."""
+    """What counts of a Lease. Raises `Unreachable` for what is none."""
     spec = lease.get("spec") or {}
-    return Record(
-        holder=spec.get("holderIdentity") or "",
-        duration=float(spec.get("leaseDurationSeconds") or 0),
-        transitions=int(spec.get("leaseTransitions") or 0),
-        version=lease["metadata"]["resourceVersion"],
-    )
+    try:
+        return Record(
+            holder=spec.get("holderIdentity") or "",
+            duration=float(spec.get("leaseDurationSeconds") or 0),
+            transitions=int(spec.get("leaseTransitions") or 0),
+            version=lease["metadata"]["resourceVersion"],
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Unreachable("an answer that is no Lease") from error
 
 
 def lease_of(

@@ -1,7 +1,6 @@
 """The leader's mark: a label on its own pod, taken from all others, that a Service may select."""
 
 import asyncio
-import json
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -76,7 +75,7 @@ class LeaderLabel:
     async def _marked(self) -> list[str]:
         query = {"labelSelector": f"{self._label}={self._value}"}
         answer = good(await self._api.call("GET", PODS.path(self._namespace), query=query))
-        items: list[Any] = json.loads(answer.body).get("items") or []
+        items: list[Any] = answer.json().get("items") or []
         return [item["metadata"]["name"] for item in items]
 
     async def _patch(self, pod: str, value: str | None) -> None:

@@ -10,6 +10,10 @@ from typing import Final
 import msgspec
 
 
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError)
+"""What a decoder raises for bytes that are no JSON, no text, or not what they should be."""
+
+
 class Meta(msgspec.Struct, frozen=True, rename="camel"):
     """An object's metadata; times in RFC 3339, empty or None where there is none."""
 
@@ -195,7 +199,7 @@ def decode_status(body: bytes) -> Status:
     """What an error's body says; an empty status where it says nothing readable."""
     try:
         return _STATUS.decode(body)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return Status()
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from epp.kube.objects import Frame, Meta, Page, Status, Thing, decode_status
+from epp.kube.objects import UNREADABLE, Frame, Meta, Page, Status, Thing, decode_status
 
 GONE: Final = 410
 MISSING: Final = 404
@@ -202,7 +202,7 @@ class Reflector(Generic[T]):
             page = _PAGE.decode(body)
             for raw in page.items or ():
                 self._sort_in(raw)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             return self.failed(Failure(200, f"unreadable list: {error}"), now)
         self.heard = now
         self._continue = page.metadata.continue_
@@ -241,7 +241,7 @@ class Reflector(Generic[T]):
             if frame.type == "ERROR":
                 return self._told_off(decode_status(frame.object), now)
             seen = self._see(frame)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             self._relist("error", f"unreadable event: {error}", now)
             return Heard.BROKEN
         if not seen.meta.resource_version:

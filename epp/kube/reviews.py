@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -84,5 +83,5 @@ class MetricsReaders:
             await self._api.renew_credentials()
         if not answer.good:
             raise Unreachable(f"{kind}: {answer.failure.why}")
-        status: dict[str, Any] = json.loads(answer.body).get("status") or {}
+        status: dict[str, Any] = answer.json().get("status") or {}
         return status

@@ -1,7 +1,6 @@
 """What the leader says of objectives and rewrites in their status: taken, or pointing nowhere."""
 
 import asyncio
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -158,7 +157,7 @@ class StatusWriter:
         answer = await self._api.call("GET", kind.path(self._namespace))
         if not answer.good:
             return frozenset() if answer.status == 404 else None
-        items = json.loads(answer.body).get("items") or []
+        items = answer.json().get("items") or []
         return frozenset(item["metadata"]["name"] for item in items)
 
     async def _write(self, verdict: Verdict) -> None:

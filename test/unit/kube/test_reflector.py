@@ -288,7 +288,7 @@ class Histories(RuleBasedStateMachine):
             self.heard(line(kind, item))
 
     @precondition(lambda self: self.watching is not None)
-    @rule(broken=st.sampled_from([b"", b"{", error_line(500), error_line(410)]))
+    @rule(broken=st.sampled_from([b"", b'{"type": "\xff"}', error_line(500), error_line(410)]))
     def spoil(self, broken):
         self.heard(broken)
 
