@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import ldexp
+from math import ldexp, sqrt
 from statistics import fmean
 from typing import Final
 
@@ -26,9 +26,9 @@ def knee(workload: Workload, policy: str, seeds: Sequence[int]) -> float:
 
     low, high = _bracket(good)
     while high / low > 1 + PRECISION:
-        middle = (low * high) ** 0.5
+        middle = sqrt(low * high)
         low, high = (middle, high) if good(middle) else (low, middle)
-    return (low * high) ** 0.5 * workload.knee
+    return sqrt(low * high) * workload.knee
 
 
 def _bracket(good: Callable[[float], bool]) -> tuple[float, float]:
