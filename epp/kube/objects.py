@@ -9,7 +9,6 @@ from typing import Final
 
 import msgspec
 
-
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError)
 """What a decoder raises for bytes that are no JSON, no text, or not what they should be."""
 
