@@ -11,6 +11,7 @@ EppError
 |   +-- Expired              429  waited longer than its budget; 503 while no endpoint is ready
 |   +-- InternalFault        500  our own fault; carries an id that the log has too
 +-- ConfigError              a configuration that cannot be used; carries all its problems
++-- CannotListen             a port that cannot be had; names its flag
 +-- ProtocolFault            the gateway speaks in a way we cannot serve; ends the gRPC stream
 """
 
@@ -133,6 +134,13 @@ class ConfigError(EppError):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
+
+
+class CannotListen(EppError, OSError):
+    """A port that cannot be had; the message names the flag, the port and the reason."""
+
+    def __init__(self, flag: str, port: int, why: OSError) -> None:
+        super().__init__(f"{flag} {port}: cannot listen: {why.strerror or why}")
 
 
 class ProtocolFault(EppError):

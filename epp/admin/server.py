@@ -13,6 +13,7 @@ from prometheus_client.registry import CollectorRegistry
 
 from epp.admin.debug import DebugPages, DebugSources
 from epp.admin.exposition import exposition
+from epp.errors import CannotListen
 
 Authorize: TypeAlias = Callable[[Mapping[str, str]], Awaitable[int]]
 """Given the headers (names in lower case), returns 200, or the status to refuse with: 401, 403."""
@@ -57,13 +58,14 @@ class Admin:
         self._runners: list[web.AppRunner] = []
 
     async def start(self) -> AdminPorts:
-        """Bind and serve. Raises OSError when an address cannot be bound; nothing stays open."""
+        """Bind and serve. Raises CannotListen; nothing stays open then."""
         try:
-            metrics = await self._serve(self._metrics_app(), *self._metrics_at, self._tls)
+            metrics = await self._listen("--metrics-port", self._metrics_app(), *self._metrics_at)
             debug = None
             if self._debug_port is not None:
                 app = DebugPages(self._sources).application()
-                debug = await self._serve(app, self._debug_host, self._debug_port)
+                at = (self._debug_host, self._debug_port)
+                debug = await self._listen("--debug-port", app, *at)
         except BaseException:
             await self.stop()
             raise
@@ -77,6 +79,13 @@ class Admin:
     def listening(self) -> list[tuple[str, int]]:
         """Host and port of each listener, metrics first."""
         return [address[:2] for runner in self._runners for address in runner.addresses]
+
+    async def _listen(self, flag: str, app: web.Application, host: str, port: int) -> int:
+        tls = self._tls if flag == "--metrics-port" else None
+        try:
+            return await self._serve(app, host, port, tls)
+        except OSError as error:
+            raise CannotListen(flag, port, error) from error
 
     async def _serve(
         self, app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None

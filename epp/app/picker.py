@@ -14,10 +14,10 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import uvloop
 from prometheus_client.registry import CollectorRegistry
@@ -25,6 +25,7 @@ from structlog.typing import FilteringBoundLogger
 
 from epp.admin.server import Admin, AdminPorts, Authorize
 from epp.admission.overload import LagShedder
+from epp.app.background import Background
 from epp.app.cluster import Cluster, conditions_of, in_cluster, pool_name_of
 from epp.app.kvevents import KvEvents
 from epp.app.live import LiveConfig, read_config
@@ -76,53 +77,86 @@ async def serve(options: RunOptions, log: FilteringBoundLogger) -> int:
     libraries = LibraryLogs(log, options.verbosity)
     libraries.install()
     try:
-        picker = Picker(options, log)
-        stop = stop_signal()
-        async with asyncio.TaskGroup() as tasks:
-            await picker.start(tasks)
+        stop = Stop()
+        picker = Picker(options, log, failed=stop.fail)
+        try:
+            await picker.start()
             settle_memory()
-            announce(picker)
-            await stop.wait()
-            await picker.stop()
-        return 0
+            announce(picker, log)
+            await stop.asked.wait()
+            await drained(picker, stop)
+        finally:
+            await picker.close()
+        return stop.status
     finally:
         libraries.remove()
 
 
-def announce(picker: "Picker") -> None:
-    """Print the ready line: now, and where it says `false` once more at the first moment it is not.
+def announce(picker: "Picker", log: FilteringBoundLogger) -> None:
+    """Print the ready line, once: now, or at the first moment the picker is ready.
 
-    A picker that waits for its pool or for its turn to lead has ports, and answers on them.
+    A picker that waits for its pool or for its turn to lead has ports and answers on them; the log
+    says which.
     """
-    print(picker.ready_line, flush=True)  # noqa: T201 - the contract of `epp run`
-    if picker.readiness.ready:
-        return
 
     def look() -> None:
         if picker.readiness.ready:
             leave()
-            print(picker.ready_line, flush=True)  # noqa: T201
+            print(json.dumps({"ready": True, **picker.ports}), flush=True)  # noqa: T201 - contract
 
     leave = picker.readiness.watch(look)
+    if not picker.readiness.ready:
+        log.info("not ready yet", why=picker.readiness.why, **picker.ports)
+    look()
 
 
-def stop_signal() -> asyncio.Event:
-    """Set by SIGTERM and SIGINT."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop
+class Stop:
+    """Whether to stop: SIGTERM and SIGINT ask for a drain, a second one for an end at once."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.at_once = asyncio.Event()
+        self.status = 0
+        """Of the process: 1 once something has failed that it cannot go on without."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._ask)
+
+    def fail(self, name: str) -> None:
+        """Task `name` has died and the process may not go on without it."""
+        self.status = 1
+        self.asked.set()
+
+    def _ask(self) -> None:
+        (self.at_once if self.asked.is_set() else self.asked).set()
+
+
+async def drained(picker: "Picker", stop: Stop) -> None:
+    """Ends with the drain, or in the middle of it when asked to."""
+    drain = asyncio.create_task(picker.drain())
+    hurry = asyncio.create_task(stop.at_once.wait())
+    await asyncio.wait((drain, hurry), return_when=asyncio.FIRST_COMPLETED)
+    hurry.cancel()
+    if not drain.done():
+        drain.cancel()
+    await asyncio.wait((drain, hurry))
+    if not drain.cancelled():
+        drain.result()
 
 
 class Picker:
-    """All rooms of one picker. `start`, `stop`: each once."""
+    """All rooms of one picker. `start`, `drain`, `close`: each once; `close` whatever came before.
 
-    def __init__(self, options: RunOptions, log: FilteringBoundLogger) -> None:
+    `failed` hears the name of a task that died and that the process may not go on without.
+    """
+
+    def __init__(
+        self, options: RunOptions, log: FilteringBoundLogger, *, failed: Callable[[str], None]
+    ) -> None:
         clock = time.monotonic
         self._options = options
         self._log = log
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = Background(log, failed)
         self.readiness = Readiness(*conditions_of(options))
         self._budget = ByteBudget(options.max_held_bytes)
         self._store = Datastore(clock, time.time, StoreSettings(), log)
@@ -195,8 +229,8 @@ class Picker:
 
     # -- start, stop ------------------------------------------------------------------------------
 
-    async def start(self, tasks: asyncio.TaskGroup) -> None:
-        """Bring everything up; `tasks` owns what runs on. Raises ConfigError or OSError."""
+    async def start(self) -> None:
+        """Bring everything up. Raises ConfigError or OSError; `close` then puts away the rest."""
         if self._options.ignored:
             self._log.info("flags without a meaning here", flags=self._options.ignored)
         assembly = self._live.now.assembly
@@ -215,28 +249,30 @@ class Picker:
         self._admin_ports = await self._admin.start()
         self._grpc_ports = await self._serving.start()
         if self._cluster is not None:
-            await self._cluster.start(lambda work, name: self._own(tasks, work, name))
+            await self._cluster.start(self._tasks.own)
         else:
             discovery = discovery_of(self._options, assembly, self._store, self._log)
             await discovery.load()
             self.readiness.met("synced")
-            self._own(tasks, discovery.run(), "discovery")
-        self._own(tasks, self._scrape(fetch), "scraper")
-        self._own(tasks, self._kv_events.run(), "kv events")
-        self._own(tasks, Rendering(self._live, self._store).run(), "rendering")
+            self._tasks.own(discovery.run(), "discovery")
+        self._tasks.own(self._scrape(fetch), "scraper")
+        self._tasks.own(self._kv_events.run(), "kv events")
+        self._tasks.own(Rendering(self._live, self._store).run(), "rendering")
         if self._options.config_file:
-            self._own(tasks, self._config_watch().run(), "config")
+            self._tasks.own(self._config_watch().run(), "config")
 
-    async def stop(self) -> None:
-        """Not ready at once; streams finish, then the tasks, the pages last."""
+    async def drain(self) -> None:
+        """Not ready at once; streams finish while all else goes on. May be cancelled."""
         self.readiness.drain()
         self._log.info("draining", seconds=self._options.drain_timeout)
         if self._cluster is not None:
             await self._cluster.retire()
         await self._serving.drain(self._options.drain_timeout)
-        for task in reversed(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Open streams are cut, then the tasks end, the pages last."""
+        await self._serving.close()
+        await self._tasks.cancel()
         self._lag.stop()
         self._refusals.close()
         if self._cluster is not None:
@@ -244,16 +280,14 @@ class Picker:
         await self._admin.stop()
 
     @property
-    def ready_line(self) -> str:
-        """One line of JSON with the ports, when all are open."""
-        ports = {
-            "ready": self.readiness.ready,
+    def ports(self) -> dict[str, int | None]:
+        """By listener, once all are open."""
+        return {
             "grpc": self._grpc_ports.ext_proc,
             "health": self._grpc_ports.health,
             "metrics": self._admin_ports.metrics,
             "debug": self._admin_ports.debug,
         }
-        return json.dumps(ports)
 
     # -- parts ------------------------------------------------------------------------------------
 
@@ -307,9 +341,6 @@ class Picker:
             held_limit=self._budget.limit,
             http2=asdict(counters) if counters else {},
         )
-
-    def _own(self, tasks: asyncio.TaskGroup, work: Coroutine[Any, Any, None], name: str) -> None:
-        self._tasks.append(tasks.create_task(work, name=name))
 
     async def _scrape(self, fetch: HttpFetch) -> None:
         async with fetch:

@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import socket
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from structlog.typing import FilteringBoundLogger
 
 from epp.config.options import RunOptions
 from epp.domain.path import RequestPath
-from epp.errors import Refused
+from epp.errors import CannotListen, Refused
 from epp.wire.asking import ExchangeLimits
 from epp.wire.budget import ByteBudget
 from epp.wire.calls import Methods
@@ -81,13 +82,11 @@ class Serving:
         self.health: WireServer = self._server(health, secure=False)
 
     async def start(self) -> GrpcPorts:
-        """Listen on both. Raises OSError when a port cannot be had; nothing stays open then."""
+        """Listen on both. Raises CannotListen; nothing stays open then."""
         options = self._options
         try:
-            ext_proc = await self.ext_proc.listen(listening(options.grpc_host, options.grpc_port))
-            health = await self.health.listen(
-                listening(options.grpc_host, options.grpc_health_port)
-            )
+            ext_proc = await self._listen(self.ext_proc, "--grpc-port", options.grpc_port)
+            health = await self._listen(self.health, "--grpc-health-port", options.grpc_health_port)
         except BaseException:
             await self.close()
             raise
@@ -101,7 +100,14 @@ class Serving:
         leaving.cancel()
         await self.health.close()
 
+    async def _listen(self, server: WireServer, flag: str, port: int) -> int:
+        try:
+            return await server.listen(listening(self._options.grpc_host, port))
+        except OSError as error:
+            raise CannotListen(flag, port, error) from error
+
     async def close(self) -> None:
+        """At once; also what a drain is cut short with."""
         await self.ext_proc.close()
         await self.health.close()
 
@@ -131,7 +137,9 @@ class Serving:
         return SelfSigned(self_signed(dt.datetime.now(dt.UTC)))
 
     def _on_fault(self, error: Exception) -> None:
-        self._log.error("fault in a gRPC method", error=repr(type(error)), exc_info=error)
+        # Not what it says: that may quote a body.
+        trace = "".join(traceback.format_tb(error.__traceback__))
+        self._log.error("fault in a gRPC method", error=type(error).__name__, trace=trace)
 
 
 def listening(host: str, port: int) -> Listening:

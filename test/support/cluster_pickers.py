@@ -111,9 +111,7 @@ async def cluster_picker(kubeconfig, *flags, name="epp-0", base=FLAGS):
             )
         made = ClusterPicker(process, {}, log)
         try:
-            line = await asyncio.wait_for(process.stdout.readline(), 20)
-            assert line, log.read_text()
-            made.ports = json.loads(line)
+            made.ports = await asyncio.wait_for(ports_of(process, log), 20)
             yield made
         except BaseException as error:
             error.add_note(f"the picker's log ends:\n{made.log_text()[-4000:]}")
@@ -122,6 +120,20 @@ async def cluster_picker(kubeconfig, *flags, name="epp-0", base=FLAGS):
             if process.returncode is None:
                 process.kill()
             await process.communicate()
+
+
+async def ports_of(process, log):
+    """Of the ready line or, while it is not ready, of the log; with `ready`."""
+    line = asyncio.ensure_future(process.stdout.readline())
+    while not line.done():
+        told = [text for text in log.read_text().splitlines() if '"not ready yet"' in text]
+        if told:
+            line.cancel()
+            await asyncio.wait([line])
+            return {"ready": False, **json.loads(told[0])}
+        await asyncio.wait([line], timeout=0.02)
+    assert line.result(), log.read_text()
+    return json.loads(line.result())
 
 
 async def until(wanted, seconds=10.0):
