@@ -362,6 +362,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     bench = Bench(options.quick, options.only)
+    beside = report.read(options.beside) if options.beside else None
     began = time.perf_counter()
     facts = {
         "python": python_build(),
@@ -381,7 +382,6 @@ def main() -> int:
     facts["took"] = f"{time.perf_counter() - began:.0f} s"
     bench.figures.sort(key=lambda figure: ORDER.index(figure.group))
     told = Report(facts, bench.figures)
-    beside = report.read(options.beside) if options.beside else None
     print("\n" + report.text(told, beside))
     if options.json:
         options.json.write_text(told.json())
