@@ -1,0 +1,58 @@
+"""Comparisons: the same seeds, resumable, and drawn."""
+
+from xml.etree import ElementTree
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from epp_lab.cli import command
+from epp_lab.compare import cases, difference, kept, missing, run_all, spread
+from epp_lab.markdown import goodput, tables
+from epp_lab.plot import lines
+from epp_lab.workload import load_workload
+
+
+@pytest.fixture(scope="module")
+def runs():
+    workload = load_workload("bursts").model_copy(update={"count": 60})
+    return list(run_all(cases([workload], ["default", "random"], 2, [0.9])))
+
+
+def test_a_difference_to_itself_is_nothing(runs):
+    mine = [run for run in runs if run.policy == "default"]
+
+    assert difference(mine, mine, goodput) == spread([0.0, 0.0])
+
+
+def test_what_is_kept_is_not_run_again(runs, tmp_path):
+    path = tmp_path / "runs.jsonl"
+    path.write_bytes(b"\n".join(msgspec.json.encode(run) for run in runs[:3]))
+    todo = cases([load_workload("bursts")], ["default", "random"], 2, [0.9])
+
+    assert len(missing(todo, kept(path))) == 1
+
+
+def test_the_table_has_a_row_for_each_workload_and_a_column_for_each_policy(runs):
+    assert "| workload | default | random |" in tables(runs, 0.9)
+
+
+def test_a_plot_is_xml_with_a_line_for_each_policy():
+    drawn = ElementTree.fromstring(lines("t", "x", "y", {"a": [(0.7, 1), (1, 2)], "b": [(1, 0)]}))
+
+    assert len(drawn.findall("{*}polyline")) == 2
+
+
+def test_the_command_plots_what_it_compares(tmp_path):
+    args = ["compare", "-p", "random", "-t", "bursts", "--seeds", "1", "--requests", "30"]
+    done = CliRunner().invoke(command, [*args, "--loads", "0.5,1", "--plot", str(tmp_path)])
+
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "bursts-goodput.svg").read_text().startswith("<svg")
+
+
+def test_one_run_prints_one_json_object():
+    args = ["run", "-p", "random", "-t", "bursts", "--requests", "30", "--seed", "4", "--json"]
+    done = CliRunner().invoke(command, args)
+
+    assert msgspec.json.decode(done.output)["seed"] == 4
