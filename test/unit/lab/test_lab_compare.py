@@ -1,6 +1,6 @@
 """Comparisons: the same seeds, resumable, and drawn."""
 
-from xml.etree import ElementTree
+import xml.etree.ElementTree as ET
 
 import msgspec
 import pytest
@@ -38,7 +38,7 @@ def test_the_table_has_a_row_for_each_workload_and_a_column_for_each_policy(runs
 
 
 def test_a_plot_is_xml_with_a_line_for_each_policy():
-    drawn = ElementTree.fromstring(lines("t", "x", "y", {"a": [(0.7, 1), (1, 2)], "b": [(1, 0)]}))
+    drawn = ET.fromstring(lines("t", "x", "y", {"a": [(0.7, 1), (1, 2)], "b": [(1, 0)]}))
 
     assert len(drawn.findall("{*}polyline")) == 2
 
