@@ -3,15 +3,20 @@
 Nothing is decoded and written again, so big integers, key order and spacing survive.
 """
 
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Final, TypeAlias
 
 import msgspec
 
+from epp.errors import TooLarge
 from epp.request.structure import walk
 
 Span: TypeAlias = tuple[int, int]
+
+MOST_MODELS: Final = 4_000
+"""Keys `model`, at any depth, in one body that is to be rewritten: 4,000 take 19 ms."""
 
 _COLON: Final = rb"[ \t\r\n]*:[ \t\r\n]*"
 # The key as any encoder may write it. A quote first, so that the search skips from quote to quote:
@@ -28,10 +33,12 @@ def rewrite_model(body: bytes, model: str) -> bytes:
     """`body`, a JSON object a parser has accepted, asking for `model`.
 
     Every top-level `model` is replaced, so that it does not matter which of two a server believes;
-    a body without one gets it as its first key.
+    a body without one gets it as its first key. Raises `TooLarge` for too many keys `model`.
     """
     name = msgspec.json.encode(model)
-    keys = _keys(_MODEL, body)
+    keys = list(itertools.islice(_keys(_MODEL, body), MOST_MODELS + 1))
+    if len(keys) > MOST_MODELS:
+        raise TooLarge(f"body: more than {MOST_MODELS} keys named model; send fewer")
     spans = _values(body, (key for key, depth, _ in keys if depth == 1))
     return _replaced(body, spans, name) if spans else _inserted(body, name)
 

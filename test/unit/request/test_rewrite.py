@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epp.request.rewrite import rename_model, rewrite_model
+from epp.errors import TooLarge
+from epp.request.rewrite import MOST_MODELS, rename_model, rewrite_model
 
 NEW = 'new/"m"'
 NEW_JSON = json.dumps(NEW).encode()
@@ -85,7 +86,14 @@ def test_a_response_without_a_model_comes_back_itself():
     assert rename_model(text, NEW) is text
 
 
-def test_many_nested_models_cost_linear_time():
-    text = b'{"model":"a","x":[' + b'{"model":"b"},' * 100_000 + b"1]}"
+def with_models(count: int) -> bytes:
+    return b'{"model":"a","x":[' + b'{"model":"b"},' * (count - 1) + b"1]}"
 
-    assert rewrite_model(text, "c").count(b'"c"') == 1
+
+def test_many_nested_models_cost_linear_time():
+    assert rewrite_model(with_models(MOST_MODELS), "c").count(b'"c"') == 1
+
+
+def test_more_models_than_anybody_needs_are_too_large():
+    with pytest.raises(TooLarge, match="keys named model"):
+        rewrite_model(with_models(MOST_MODELS + 1), "c")
