@@ -13,13 +13,13 @@ from epp.points import Parser
 from epp.request import control
 from epp.request.limits import DEFAULT_LIMITS, Limits
 from epp.request.route import Routes, path_of
-from epp.request.structure import deeper_than
+from epp.request.structure import MOST_BRACKETS, deeper_than
 
 PASSTHROUGH: Final = "passthrough"
 """The kind of what is not read: no body, no parser, no model."""
 
 _UNREAD: Final = ParsedBody(kind=PASSTHROUGH)
-_WITHOUT_BODY: Final = frozenset({"GET", "HEAD"})
+_WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
 _WITHOUT_MODEL: Final = frozenset({PASSTHROUGH, "sglang_generate"})
 _MODEL_NEEDED: Final = frozenset(
@@ -53,7 +53,7 @@ class RequestReader:
         Raises `TooLarge` over a limit and `BadRequest` for what cannot be read.
         """
         self._check_sizes(intake)
-        parsed = self._parse(intake.head, intake.body)
+        parsed = self._parse(intake)
         headers = intake.head.headers
         return Request(
             id=request_id,
@@ -82,11 +82,16 @@ class RequestReader:
         if len(intake.body) > limits.body_bytes:
             raise TooLarge(f"body: more than {limits.body_bytes} bytes; send less")
 
-    def _parse(self, head: Head, body: bytes) -> ParsedBody:
-        if not body or head.method in _WITHOUT_BODY:
+    def _parse(self, intake: Intake) -> ParsedBody:
+        head, body = intake.head, intake.body
+        if head.method in _WITHOUT_BODY or not intake.body_seen:
             return _UNREAD
-        path = path_of(head.headers)
-        parser = self._routes.parser(path)
+        parser = self._routes.parser(path_of(head.headers))
+        if not body:
+            # The parser without paths of its own takes whatever comes.
+            if head.method == "POST" and parser is not None and parser.paths:
+                raise BadRequest("body: empty; send a JSON object")
+            return _UNREAD
         if parser is None:
             raise BadRequest("path: no parser reads it; use a path of the API that is served")
         parsed = parser.parse(head, body)
@@ -99,7 +104,10 @@ class RequestReader:
             raise BadRequest(f"model: longer than {most} characters; name one that is served")
         read_as_json = parsed.kind != PASSTHROUGH and body.lstrip()[:1] == b"{"
         if read_as_json and deeper_than(body, self._limits.json_depth):
-            raise TooLarge(f"body: JSON nested deeper than {self._limits.json_depth}; flatten it")
+            raise TooLarge(
+                f"body: JSON nested deeper than {self._limits.json_depth}, or of more than "
+                f"{MOST_BRACKETS} brackets; flatten it"
+            )
 
     def _target(self, parsed: ParsedBody, head: Head) -> str:
         if not carries_model(parsed.kind):

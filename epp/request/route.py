@@ -1,7 +1,9 @@
 """Which parser reads a path: the one with the longest ending, by whole segments."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias, TypeVar
+from urllib.parse import unquote
 
 from epp.domain.headers import Headers
 from epp.domain.request import Head, ParsedBody
@@ -14,14 +16,25 @@ Reader: TypeAlias = Callable[[bytes], ParsedBody]
 
 _PATH_HEADERS: Final = (":path", "x-original-path", "x-forwarded-path")
 _DEFAULT_PATH: Final = "/v1/completions"
+_PARAMETERS: Final = re.compile(r";[^/]*")
 
 
 def path_of(headers: Headers) -> str:
-    """The request's path without its query; what a gateway left out is taken for completions."""
+    """The request's path as a server's routes see it, to choose a parser by and nothing else.
+
+    Percent signs are decoded, the query and `;parameters` gone. What a gateway left out is taken
+    for completions.
+    """
     for name in _PATH_HEADERS:
         if path := headers.get(name):
-            return path.partition("?")[0]
+            return _plain(path.partition("?")[0])
     return _DEFAULT_PATH
+
+
+def _plain(path: str) -> str:
+    if ";" in path:
+        path = _PARAMETERS.sub("", path)
+    return unquote(path) if "%" in path else path
 
 
 def by_ending(path: str, table: Mapping[str, T], segments: int = 4) -> T | None:

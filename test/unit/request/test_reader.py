@@ -3,6 +3,7 @@
 import contextlib
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,13 +92,40 @@ def test_missing_path_means_completions():
     assert request.kind == "completions"
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/v1/chat%2Fcompletions", "chat"),
+        ("/v1/%63hat/completions", "chat"),
+        ("/v1;a=b/chat/completions;c?d=/x", "chat"),
+        ("/v1/chat/completions%3Fx", "passthrough"),
+        ("/v1/chat/completions%zz", "passthrough"),
+        ("/v1/chat/%ff", "passthrough"),
+    ],
+)
+def test_a_parser_is_chosen_by_the_path_as_a_server_reads_it(path, kind):
+    request = read(CHAT, path)
+
+    assert (request.kind, request.headers[":path"]) == (kind, path)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "DELETE"])
 def test_bodyless_methods_are_not_read(method):
     assert read(b"", "/v1/chat/completions", method=method).kind == "passthrough"
 
 
-def test_an_empty_post_is_not_read():
-    assert read(b"", "/v1/chat/completions").model == ""
+def test_an_empty_post_is_refused_where_a_body_is_read():
+    assert refusal(BadRequest, b"").startswith("body: empty")
+
+
+def test_an_empty_post_passes_where_no_body_is_read():
+    assert read(b"", "/other").kind == "passthrough"
+
+
+def test_a_body_that_is_not_shown_is_not_missed():
+    hidden = msgspec.structs.replace(intake(b""), body_seen=False)
+
+    assert RequestReader(PARSERS).read(hidden, "r1", 0.0).kind == "passthrough"
 
 
 def test_a_request_carries_what_its_chat_body_says():
