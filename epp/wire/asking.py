@@ -88,7 +88,9 @@ class Asking:
             return [self._decide("headers")]
         if self._modes.request == NONE:
             return [self._decide("headers", body_seen=False)]
-        return [messages.REQUEST_HEADERS_PASS] if self._modes.request == BUFFERED else []
+        if self._modes.request == BUFFERED:
+            return [messages.request_headers_stripped(self.head.headers)]
+        return []
 
     def body(self, message: ProcessingRequest) -> list[bytes | Decide]:
         """A piece of the body, or all of it when buffered. Raises TooLarge, Overloaded."""

@@ -90,6 +90,12 @@ class Exchange:
         return asked is not None and asked.phase is asking.Phase.DECIDING
 
     @property
+    def unanswered(self) -> bool:
+        """A request has come that is neither placed nor overtaken: its client waits for us."""
+        asked = self._asking
+        return asked is not None and asked.phase is not asking.Phase.SETTLED
+
+    @property
     def head(self) -> Head | None:
         """The request's headers, once they have come."""
         return self._asking.head if self._asking is not None else None
@@ -128,8 +134,7 @@ class Exchange:
     def faulted(self, refused: Refused) -> Sequence[Effect]:
         """Something of ours broke. A request not on its way yet is refused, a response goes on
         without us: a stream that ends with OK takes nothing from it."""
-        asked = self._asking
-        if asked is not None and asked.phase is not asking.Phase.SETTLED:
+        if self.unanswered:
             return self.refused(refused)
         return [*self._end(Ending.FAULT), FINISH]
 
@@ -162,8 +167,7 @@ class Exchange:
         """The picker ends now: responses go on without it, requests are turned away."""
         if self.over:
             return ()
-        asked = self._asking
-        if asked is None or asked.phase is asking.Phase.SETTLED:
+        if not self.unanswered:
             held = self._answering.give_back() if self._answering is not None else []
             return [*held, *self._end(Ending.DRAINED), FINISH]
         withdrawn = [WITHDRAW] if self.deciding else []

@@ -106,6 +106,19 @@ def request_headers(route: Route) -> bytes:
     return reply.SerializeToString()
 
 
+def request_headers_stripped(headers: Headers) -> bytes:
+    """The reply to headers that leave before the decision: nothing in them that steers.
+
+    A body may never come (trailers can end the request), and what was let through is gone.
+    """
+    unwelcome = sorted(headers.keys() & (CONTROL_HEADERS | {DESTINATION}))
+    if not unwelcome:
+        return REQUEST_HEADERS_PASS
+    reply = ProcessingResponse()
+    reply.request_headers.response.header_mutation.remove_headers.extend(unwelcome)
+    return reply.SerializeToString()
+
+
 def request_body_routed(route: Route, body: bytes | None) -> bytes:
     """The reply to a buffered body: the same changes, and a new body if there is one."""
     if body is None and route.bare:

@@ -43,9 +43,9 @@ def new_request_id() -> str:
 class Process:
     """The method `Process`: one `Session` for each stream.
 
-    `told` hears of the wire's own refusals (limits, held bytes, faults); the path knows of those
-    it raised. `replied` hears the seconds each placed request's replies took to write. A fault is
-    one line in the log.
+    `told` hears of the wire's own refusals (limits, held bytes, and faults that a client sees);
+    the path knows of those it raised. `replied` hears the seconds each placed request's replies
+    took to write. A fault is one line in the log.
     """
 
     def __init__(
@@ -230,8 +230,11 @@ class Session:
         being worked on (an exception's text may quote a prompt)."""
         fault = InternalFault(self._house.new_id())
         self._log_fault(fault.fault_id, error)
-        if not self._exchange.over:
-            self._perform(self._exchange.faulted(fault))
+        if self._exchange.over:
+            return
+        refused = self._exchange.unanswered
+        self._perform(self._exchange.faulted(fault))
+        if refused:
             self._tell(fault)
 
     def _guarded(self, step: Callable[[], Sequence[Effect]]) -> None:

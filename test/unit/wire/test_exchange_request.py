@@ -183,6 +183,15 @@ def test_buffered_trailers_without_a_body_carry_the_metadata():
     assert metadata_of(reply) == {DESTINATION: "10.0.0.1:8000"}
 
 
+def test_buffered_headers_that_leave_first_steer_nothing():
+    sent = {DESTINATION: "10.9.9.9:1", "x-prefiller-host-port": "evil", "x-other": "stays"}
+    (reply,) = exchange().receive(modes(request_headers(sent), "BUFFERED", "NONE"))
+
+    common = read(reply).request_headers.response
+    assert list(common.header_mutation.remove_headers) == [DESTINATION, "x-prefiller-host-port"]
+    assert not common.header_mutation.set_headers
+
+
 def test_buffered_without_a_body_is_decided_at_its_headers():
     (reply,) = answers(modes(request_headers(end=True), *BUFFERED))
 

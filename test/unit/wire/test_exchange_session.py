@@ -204,6 +204,7 @@ def test_a_ticket_that_breaks_on_the_response_lets_the_response_go_on():
     stream.hear(response_headers(200))
 
     assert stream.refused is None
+    assert stream.told == []
     assert stream.call.ends == [Status.OK]
     assert path.tickets[0].endings == [Ending.FAULT]
 
