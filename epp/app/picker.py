@@ -29,6 +29,7 @@ from epp.app.background import Background
 from epp.app.cluster import Cluster, conditions_of, in_cluster, pool_name_of
 from epp.app.kvevents import KvEvents
 from epp.app.live import LiveConfig, read_config
+from epp.app.metrics_tls import metrics_tls
 from epp.app.pages import Pages
 from epp.app.rendering import Rendering
 from epp.app.serving import GrpcPorts, Serving
@@ -319,6 +320,7 @@ class Picker:
             debug_host=options.debug_host,
             debug_port=None if options.debug_port < 0 else options.debug_port,
             authorize=self._authorize(),
+            tls=metrics_tls(options),
         )
 
     def _queue_state(self) -> QueueState | None:

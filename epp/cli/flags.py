@@ -52,12 +52,10 @@ FLAGS: Final = (
     Flag("plugin-file", click.STRING, "Python file with plugins; repeatable", "plugin_files", True),
     Flag("session-key-file", click.STRING, "file with the key that signs session tokens"),
     Flag("refresh-metrics-interval", DURATION, "shortest time between scrapes of an endpoint"),
-    Flag("metrics-staleness-threshold", DURATION, "age at which the pool's averages drop gauges"),
     Flag("wire", click.Choice(["http2", "grpcio"]), "what serves the ext_proc port"),
     Flag("grpc-host", click.STRING, "address of the ext_proc and health ports; empty is all"),
     Flag("grpc-port", click.INT, "port of ext_proc"),
     Flag("grpc-health-port", click.INT, "port of the health service"),
-    Flag("health-checking", click.BOOL, "serve health on the ext_proc port too"),
     Flag("metrics-host", click.STRING, "address of /metrics; empty is all"),
     Flag("metrics-port", click.INT, "port of /metrics"),
     Flag("metrics-endpoint-auth", click.BOOL, "let only those read metrics whom the cluster lets"),
@@ -74,7 +72,6 @@ FLAGS: Final = (
     ),
     Flag("secure-serving", click.BOOL, "TLS on the ext_proc port"),
     Flag("cert-path", click.STRING, "folder with tls.crt and tls.key; none: a self-signed one"),
-    Flag("enable-cert-reload", click.BOOL, "load the certificate again when its files change"),
     Flag("tls-min-version", click.STRING, "oldest TLS version taken, for example VersionTLS13"),
     Flag("tls-cipher-suites", NAMES, "cipher suites for TLS 1.2, parted by commas"),
     Flag("drain-timeout", DURATION, "how long streams may finish after SIGTERM"),
@@ -95,10 +92,13 @@ FLAGS: Final = (
 
 IGNORED: Final[Mapping[str, str]] = {
     "allow-experimental-plugins": "every plugin listed in the documentation may be used",
+    "enable-cert-reload": "that of ext_proc is always loaded again when its files change",
     "enable-grpc-stream-metrics": "open streams are always counted",
     "enable-pprof": "there is no Go profile to serve; see /debug/tasks",
     "grpc-max-recv-msg-size": "use --max-body-bytes",
     "grpc-max-send-msg-size": "messages are cut as gateways want them",
+    "health-checking": "health is always served on the ext_proc port too",
+    "metrics-staleness-threshold": "gauges age by three missed scrapes of their endpoint",
     "refresh-prometheus-metrics-interval": "pool gauges are worked out at each scrape",
     "zap-devel": "use --zap-encoder=console and -v=4",
     "zap-stacktrace-level": "only a bug prints a stack",
@@ -107,8 +107,10 @@ IGNORED: Final[Mapping[str, str]] = {
 """Accepted without effect, each with what to know instead."""
 IGNORED_BARE: Final = (
     "allow-experimental-plugins",
+    "enable-cert-reload",
     "enable-grpc-stream-metrics",
     "enable-pprof",
+    "health-checking",
     "zap-devel",
 )
 

@@ -48,20 +48,17 @@ class RunOptions:
     """Key that signs session tokens; pickers that share it accept each other's."""
     refresh_metrics_interval: float = 0.05
     """The shortest time between two scrapes of one endpoint."""
-    metrics_staleness_threshold: float = 2.0
-    """Gauges older than this are left out of the pool's averages."""
 
     # -- listeners ----------------------------------------------------------------------------
     wire: Wire = "http2"
     grpc_host: str = ""
     grpc_port: int = 9002
     grpc_health_port: int = 9003
-    health_checking: bool = False
-    """Also answer health checks on the ext_proc port."""
     metrics_host: str = ""
     metrics_port: int = 9090
     metrics_endpoint_auth: bool = True
     metrics_cert_dir: str = ""
+    """Folder with `tls.crt` and `tls.key`; /metrics is served without TLS where there is none."""
     metrics_client_ca_file: str = ""
     debug_host: str = "127.0.0.1"
     debug_port: int = 9091
@@ -70,7 +67,6 @@ class RunOptions:
     secure_serving: bool = True
     cert_path: str = ""
     """Folder with `tls.crt` and `tls.key`; a certificate is made at start without it."""
-    enable_cert_reload: bool = False
     tls_min_version: str = ""
     tls_cipher_suites: tuple[str, ...] = ()
     drain_timeout: float = 30.0

@@ -8,6 +8,7 @@ import sys
 from contextlib import asynccontextmanager
 
 import grpc
+import pytest
 from support.ext_proc import modes, request_body, request_headers
 from support.picker import PORT_FLAGS, ROOT, picker
 
@@ -16,7 +17,7 @@ from epp.wire.session import PROCESS
 
 ENDPOINTS = 'endpoints: [{name: pod-a, address: 127.0.0.1, port: "1"}]'
 CHAT = json.dumps({"model": "llama", "messages": [{"role": "user", "content": "hello"}]}).encode()
-FREE = {flag: 0 for flag in PORT_FLAGS.values()}
+FREE = dict.fromkeys(PORT_FLAGS.values(), 0)
 
 
 def endpoints(folder):
@@ -46,15 +47,14 @@ async def test_a_missing_file_of_endpoints_is_one_line(tmp_path):
     assert "none.yaml: cannot be read" in said[0]
 
 
-async def test_a_port_in_use_is_one_line_with_its_flag(tmp_path):
-    path = endpoints(tmp_path)
+@pytest.mark.parametrize("flag", FREE)
+async def test_a_port_in_use_is_one_line_with_its_flag(tmp_path, flag):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        runs = await asyncio.gather(*(failing(path, **{flag: port}) for flag in FREE))
+        code, out, said = await failing(endpoints(tmp_path), **{flag: port})
 
-    assert [(code, out, len(said)) for code, out, said in runs] == [(1, b"", 1)] * len(FREE)
-    for flag, (_, _, said) in zip(FREE, runs, strict=True):
-        assert f"{flag} {port}: " in said[0]
+    assert (code, out, len(said)) == (1, b"", 1)
+    assert f"{flag} {port}: " in said[0]
 
 
 async def test_one_line_is_printed_and_says_ready(tmp_path):
@@ -89,7 +89,7 @@ async def test_a_second_signal_ends_a_drain_at_once(tmp_path):
         async with open_stream(made.ports["grpc"]):
             made.process.send_signal(signal.SIGTERM)
             async with asyncio.timeout(5):
-                while "draining" not in made.log_text():
+                while "draining" not in made.log_text():  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
             waiting = made.process.returncode
             made.process.send_signal(signal.SIGTERM)

@@ -72,17 +72,17 @@ def test_a_long_flag_takes_one_dash_or_two(written):
 @pytest.mark.parametrize(
     ("written", "value"),
     [
-        (("--health-checking",), True),
-        (("-health-checking",), True),
-        (("--health-checking=true",), True),
-        (("--health-checking=false",), False),
-        (("--health-checking=1",), True),
-        (("--health-checking=F",), False),
+        (("--tracing",), True),
+        (("-tracing",), True),
+        (("--tracing=true",), True),
+        (("--tracing=false",), False),
+        (("--tracing=1",), True),
+        (("--tracing=F",), False),
     ],
     ids=str,
 )
 def test_a_boolean_may_stand_alone(written, value):
-    assert parsed(*written).health_checking is value
+    assert parsed(*written).tracing is value
 
 
 def test_a_boolean_does_not_take_the_next_argument():
