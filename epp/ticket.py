@@ -141,7 +141,7 @@ class PlacedTicket:
     def sent(self) -> None:
         """The request has left: nothing of its body is kept while its response goes on."""
         self.body = None
-        self._request = msgspec.structs.replace(self._request, prompts=())
+        self._request = msgspec.structs.replace(self._request, prompts=(), body=b"")
 
     @property
     def request(self) -> Request:

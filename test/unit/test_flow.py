@@ -269,6 +269,6 @@ def test_nothing_of_a_body_is_kept_once_it_was_sent():
     ticket.sent()
 
     assert ticket.body is None
-    assert ticket.request.prompts == ()
+    assert (ticket.request.prompts, ticket.request.body) == ((), b"")
     assert ticket.request.prompt_tokens > 0
     ticket.ended(Ending.COMPLETE)

@@ -87,10 +87,17 @@ def test_each_path_knows_its_line():
     assert place.says(("a", 1, "b", "c"), "x") == "f:4: a[1].b.c: x"
 
 
+def reads_as_no_number(text):
+    """YAML 1.1 writes `0E0` without quotes, for it is no number there; in JSON it is one."""
+    try:
+        return not isinstance(json.loads(text), float)
+    except ValueError:
+        return True
+
+
+TEXTS = st.text(alphabet=st.characters(exclude_categories=("Cs", "Cc"))).filter(reads_as_no_number)
 JSON = st.recursive(
-    st.integers()
-    | st.text(alphabet=st.characters(exclude_categories=("Cs", "Cc")))
-    | st.booleans(),
+    st.integers() | TEXTS | st.booleans(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("abc"), inner, max_size=4),
     max_leaves=20,
 )
