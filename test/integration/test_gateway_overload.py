@@ -18,8 +18,13 @@ pytestmark = pytest.mark.envoy
 ANSWER_TOKENS = 20
 PATIENT = aiohttp.ClientTimeout(total=300)
 FLOOD = int(os.environ.get("EPP_TEST_FLOOD", "1000"))
-SIMS = ("--time-to-first-token=200ms", "--inter-token-latency=50ms", "--max-num-seqs=3")
-"""At 20 times the speed an answer takes some 60 ms, three at a time."""
+SIMS = (
+    "--time-scale=5",
+    "--time-to-first-token=200ms",
+    "--inter-token-latency=50ms",
+    "--max-num-seqs=3",
+)
+"""At five times the speed an answer takes some 240 ms, three at a time."""
 OVERLOAD = Variant("buffered", "watch", sim_flags=SIMS, trust=True)
 TWO_EACH = {"type": "concurrency-detector", "parameters": {"maxConcurrency": 2}}
 
@@ -96,7 +101,7 @@ async def test_critical_workloads_finish_first_and_nobody_is_left_out():
         crowd = Crowd(house)
         for level, count in ((1, 40), (3, 25), (5, 15)):
             crowd.ask(level, count, **critical(level, f"level-{level}"))
-            await queued(house, min(len(crowd.tasks) - 12, 60))
+            await queued(house, 20)
         answers = await crowd.all()
 
         low, usual, high = (mean(crowd.places(level)) for level in (1, 3, 5))
@@ -113,7 +118,7 @@ async def test_a_greedy_tenant_waits_for_its_share():
     async with queueing(fairness, defaultPriorityBand=band) as house:
         crowd = Crowd(house)
         crowd.ask("greedy", 60, **of("greedy"))
-        await queued(house, 40)
+        await queued(house, 30)
         crowd.ask("modest", 8, **of("modest"))
         crowd.ask("small", 8, **of("small"))
         await crowd.all()
@@ -132,17 +137,17 @@ async def test_the_least_critical_is_not_starved():
     band = {"orderingPolicyRef": "workload-ordering-policy"}
     async with queueing(ordering, defaultPriorityBand=band) as house:
         crowd = Crowd(house)
-        crowd.ask("critical", 60, **critical(5, "critical"))
-        await queued(house, 40)
+        crowd.ask("critical", 40, **critical(5, "critical"))
+        await queued(house, 20)
         crowd.ask("least", 1, **critical(1, "least"))
         for _ in range(25):
-            crowd.ask("critical", 6, **critical(5, "critical"))
+            crowd.ask("critical", 4, **critical(5, "critical"))
             await asyncio.sleep(0.05)
         await crowd.all()
 
         (place,) = crowd.places("least")
         print(f"the least critical request finished as number {place} of {len(crowd.finished)}")
-        assert place < len(crowd.finished) - 50
+        assert place < len(crowd.finished) - 30
         await house.comes_to_rest()
 
 
@@ -185,7 +190,7 @@ async def hold(session, url, tokens):
 
 
 async def test_a_flood_is_refused_with_a_time_and_nothing_is_lost():
-    limits = {"maxRequests": 300}
+    limits = {"maxRequests": 200}
     async with queueing(**limits) as house:
         before = await memory(house)
         started = time.monotonic()
@@ -197,7 +202,7 @@ async def test_a_flood_is_refused_with_a_time_and_nothing_is_lost():
         print(f"{dict(statuses)} in {took:.1f} s, {(await memory(house) - before) >> 20} MiB more")
 
         assert set(statuses) <= {200, 429, 503}
-        assert statuses[200] >= 300
+        assert statuses[200] >= 200
         assert all(int(h["retry-after"]) >= 1 for status, h in answers if status != 200)
         reasons = Counter((s, h["x-llm-d-request-dropped-reason"]) for s, h in answers if s != 200)
         assert set(reasons) <= {(429, "rejected-capacity"), (503, "overloaded")}
@@ -211,7 +216,7 @@ async def test_a_flood_is_refused_with_a_time_and_nothing_is_lost():
 
 async def flood(client, house, number):
     headers = {"x-llm-d-inference-fairness-id": f"tenant-{number}"}
-    body = chat_body("flood", ignore_eos=True)
+    body = chat_body("flood", max_tokens=1)
     async with client.post(house.envoy.url + CHAT, json=body, headers=headers) as answer:
         await answer.read()
         return answer.status, {name.lower(): value for name, value in answer.headers.items()}
@@ -260,8 +265,8 @@ async def test_a_reload_loses_nobody_who_waits(tmp_path):
     variant = OVERLOAD.but(picker_flags=(f"--config-file={path}",))
     async with standing(variant) as house:
         crowd = Crowd(house)
-        crowd.ask("before", 60)
-        await queued(house, 40)
+        crowd.ask("before", 40)
+        await queued(house, 20)
         path.write_text(config({"type": "fcfs-ordering-policy"}, maxRequests=5))
         crowd.ask("between", 1)
         await asyncio.sleep(0.3)
@@ -269,7 +274,7 @@ async def test_a_reload_loses_nobody_who_waits(tmp_path):
         await asyncio.sleep(0.3)
         answers = await crowd.all()
 
-        assert [answer.status for name, answer in answers if name == "before"] == [200] * 60
+        assert [answer.status for name, answer in answers if name == "before"] == [200] * 40
         await house.comes_to_rest()
 
 
