@@ -77,11 +77,13 @@ types: install ## mypy, strict
 generate: install ## compile protos, write generated documents
 	$(BIN)/python proto/generate.py
 	$(BIN)/python -m epp.plugins.document
+	$(BIN)/python config/crd/generate.py
 
 .PHONY: check-generated
 check-generated: install ## fail if a generated file is stale
 	$(BIN)/python proto/generate.py --check
 	$(BIN)/python -m epp.plugins.document --check
+	$(BIN)/python config/crd/generate.py --check
 
 .PHONY: bench
 bench: install ## what a request costs, in one run; BENCH_JSON=file keeps the figures
