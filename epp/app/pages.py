@@ -8,6 +8,7 @@ from epp.admin.debug import DebugSources
 from epp.admission import BandSettings
 from epp.admission.band import Band
 from epp.app.live import LiveConfig
+from epp.config.effective import effective
 from epp.datastore import Datastore
 from epp.domain.clock import Clock
 from epp.domain.headers import REQUEST_ID, WORKLOAD
@@ -21,6 +22,7 @@ from epp.observe.pool_metrics import EndpointState, PoolState
 from epp.ticket import Desk, PlacedTicket
 
 MOST_LISTED = 100
+LONGEST_ID = 256
 
 
 class Pages:
@@ -132,10 +134,10 @@ class Pages:
         return pages.PrefixPage(name, indexes)
 
     def config(self) -> pages.ConfigPage:
-        loaded, live = self._live.now.assembly.plan.loaded, self._live
+        live = self._live
         return pages.ConfigPage(
             source=live.now.source,
-            effective=loaded.config.model_dump(mode="json", by_alias=True, exclude_none=True),
+            effective=effective(live.now.assembly.plan).value,
             warnings=live.now.assembly.policy.warnings,
             reloads=live.reloads,
         )
@@ -190,7 +192,7 @@ def open_of(ticket: PlacedTicket, now: float) -> pages.OpenRequest:
         id=request.id,
         endpoint=ticket.endpoint.address,
         age=now - request.arrived,
-        client_id=request.headers.get(REQUEST_ID, ""),
+        client_id=request.headers.get(REQUEST_ID, "")[:LONGEST_ID],
         model=request.target_model,
         status=ticket.status,
         first_token=ticket.first_token_seen,

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import uvloop
 from prometheus_client.registry import CollectorRegistry
@@ -55,6 +55,7 @@ from epp.observe.pool_metrics import PoolMetrics
 from epp.observe.reports import RequestReports
 from epp.observe.request_metrics import RequestMetrics
 from epp.observe.tracing import RequestTracer, sdk_tracer
+from epp.scheduling.tolerate import Tolerant
 from epp.scrape import HttpFetch, Scraper
 from epp.ticket import Desk, Shown
 from epp.wire.budget import ByteBudget
@@ -174,7 +175,7 @@ class Picker:
             records=lambda: len(self._decisions),
         )
         self._request_metrics = RequestMetrics(endpoints=lambda: self._store.endpoints)
-        tracer = tracer_of(options, log, clock)
+        tracer = self._tolerated(tracer_of(options, log, clock))
         self._flow_metrics = FlowMetrics(
             options.pool_name or "file", queue=self._queue_state, active=self._active
         )
@@ -291,6 +292,16 @@ class Picker:
         }
 
     # -- parts ------------------------------------------------------------------------------------
+
+    def _tolerated(self, tracer: RequestTracer | None) -> RequestTracer | None:
+        """A tracer that fails costs a request its spans, nothing else."""
+        if tracer is None:
+            return None
+
+        def failed(error: Exception) -> None:
+            self._picker_metrics.plugin_failed("pick-observer", "tracer", "tracer")
+
+        return cast("RequestTracer", Tolerant(tracer, ("picked", "refused"), None, failed))
 
     def _rules(self) -> Rules:
         obey_subset = not self._options.disable_endpoint_subset_filter

@@ -14,6 +14,7 @@ from epp.domain.headers import (
     SLO_TPOT_MS,
     SLO_TTFT_MS,
     SUBSET_NAMESPACE,
+    WORKLOAD,
 )
 
 POOL: Final = "pool"
@@ -21,7 +22,15 @@ PICKER: Final = "ext_proc"
 PICKER_SERVICE: Final = "envoy.service.ext_proc.v3.ExternalProcessor"
 
 CLIENT_WISHES: Final = frozenset(
-    (*OBJECTIVE, *FAIRNESS_ID, *MODEL_REWRITE, *SLO_TTFT_MS, *SLO_TPOT_MS, *REQUEST_TTL_MS)
+    (
+        *OBJECTIVE,
+        *FAIRNESS_ID,
+        *MODEL_REWRITE,
+        *SLO_TTFT_MS,
+        *SLO_TPOT_MS,
+        *REQUEST_TTL_MS,
+        *WORKLOAD,
+    )
 )
 """Control headers that ask for something; all others steer, and no client may send them."""
 

@@ -43,6 +43,7 @@ CONTROL_HEADERS: Final = frozenset(
         *SLO_TTFT_MS,
         *SLO_TPOT_MS,
         *REQUEST_TTL_MS,
+        *WORKLOAD,
         "x-llm-d-video-fps",
         "x-llm-d-video-duration-seconds",
         "x-llm-d-video-resolution",

@@ -31,6 +31,10 @@ class LabelCap:
         """Whether `name` is pinned."""
         return name in self._pinned
 
+    def shown(self, name: str) -> str:
+        """`name` where it is shown already, else `other`; takes no place."""
+        return name if name in self._pinned or name in self._seen else OTHER
+
     def __call__(self, name: str) -> str:
         """`name` itself while there is room for it, else `other`."""
         if name in self._pinned or name in self._seen:

@@ -150,13 +150,25 @@ class RequestMetrics:
 
     def refused(self, request: Request | None, refusal: Refused, seconds: float) -> None:
         """A request was answered by the picker, `seconds` after it came; None if unreadable."""
-        values = self._series_of(request).values if request else ("", "", "", "0")
+        values = self._refused_values(request, refusal) if request else ("", "", "", "0")
         self.requests.bind(*values).value += 1
         self.errors.bind(*values, refusal.code).value += 1
         self.refusals.bind(str(refusal.status), refusal.reason).value += 1
         self._processed.observe(seconds)
         if isinstance(refusal, NoEndpoints):
             self.attempts.bind("failure", values[1], "", "", "").value += 1
+
+    def _refused_values(self, request: Request, refusal: Refused) -> tuple[str, ...]:
+        """What the client did wrong takes no names: whoever invents them would use them all up."""
+        if refusal.status >= 429:
+            return self._series_of(request).values
+        models, tenants = self.models.shown, self.tenants.shown
+        model, target, priority = request.model, request.target_model, str(request.priority)
+        values = (models(model), models(target), tenants(request.fairness_id), priority)
+        if values in self._series:
+            return values
+        known = models(model) if model == target else OTHER
+        return (known, known, OTHER, priority)
 
     def answered(self, seconds: float) -> None:
         """A placed request left the picker, `seconds` after it came."""

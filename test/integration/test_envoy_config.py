@@ -9,7 +9,7 @@ from support.envoy import EnvoyFailed, envoy, on_free_ports, validate
 
 from epp.cli.envoy_config import command, config_yaml
 from epp.cli.envoy_template import Gateway
-from epp.domain.headers import CONTROL_HEADERS, DESTINATION, OBJECTIVE
+from epp.domain.headers import CONTROL_HEADERS, DESTINATION, OBJECTIVE, REQUEST_TTL_MS, WORKLOAD
 
 pytestmark = pytest.mark.envoy
 
@@ -127,7 +127,10 @@ def removed(tree: dict) -> set[str]:
 
 
 def test_clients_may_not_steer():
-    assert removed(printed("--lb=original-dst")) == {*CONTROL_HEADERS, DESTINATION}
+    stripped = removed(printed("--lb=original-dst"))
+
+    assert stripped == {*CONTROL_HEADERS, DESTINATION}
+    assert stripped >= {*WORKLOAD, *REQUEST_TTL_MS}
 
 
 def test_trusted_clients_may_wish_but_not_steer():
@@ -135,7 +138,7 @@ def test_trusted_clients_may_wish_but_not_steer():
 
     assert DESTINATION in stripped
     assert "x-prefiller-host-port" in stripped
-    assert not stripped & set(OBJECTIVE)
+    assert not stripped & {*OBJECTIVE, *WORKLOAD}
 
 
 def test_several_pickers_are_all_asked_for_health():

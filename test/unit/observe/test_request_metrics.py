@@ -118,6 +118,18 @@ def test_a_refusal_is_a_request_and_an_error():
     assert seen.total("llm_d_epp_refusals_total", status="429", reason="rejected-capacity") == 1
 
 
+def test_names_of_requests_that_are_wrong_take_no_place():
+    seen = Watched(models=LabelCap(limit=1))
+    for number in range(3):
+        seen.metrics.refused(request(f"made-up-{number}"), BadRequest("no"), 0.01)
+    seen.serve(request("llama"))
+    seen.metrics.refused(request("llama"), BadRequest("no"), 0.01)
+
+    assert seen.total("llm_d_epp_request_error_total", model_name="other") == 3
+    assert seen.total("llm_d_epp_request_error_total", model_name="llama") == 1
+    assert seen.total("llm_d_epp_request_total", model_name="llama") == 2
+
+
 def test_an_unreadable_request_is_counted_without_a_model():
     seen = Watched()
     seen.metrics.refused(None, BadRequest("no model"), 0.01)
