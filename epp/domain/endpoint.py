@@ -1,6 +1,7 @@
 """An endpoint: one address that answers requests, that is one port of one pod."""
 
 from collections.abc import Mapping
+from ipaddress import IPv6Address
 from typing import Final
 
 import msgspec
@@ -17,7 +18,8 @@ def join_address(host: str, port: int) -> str:
 def split_address(text: str) -> tuple[str, int | None]:
     """`(host, port)` of `host`, `host:port`, `[v6]:port`, `[v6]` or bare `v6`; no port is None.
 
-    Raises ValueError when the port is not a number in 1..65535 or the host is empty.
+    An IPv6 host comes in its one canonical form, so that equal addresses are equal text. Raises
+    ValueError when it is none, and when the port is not a number in 1..65535 or the host is empty.
     """
     text = text.strip()
     if text.startswith("["):
@@ -31,11 +33,20 @@ def split_address(text: str) -> tuple[str, int | None]:
         host, _, port_text = text.partition(":")
     if not host:
         raise ValueError(f"unreadable address {text!r}: no host")
+    if ":" in host:
+        host = _canonical(host, text)
     if not port_text:
         return host, None
     if not port_text.isascii() or not port_text.isdigit() or not 1 <= int(port_text) <= 65535:
         raise ValueError(f"unreadable address {text!r}: port must be 1..65535")
     return host, int(port_text)
+
+
+def _canonical(host: str, text: str) -> str:
+    try:
+        return str(IPv6Address(host))
+    except ValueError:
+        raise ValueError(f"unreadable address {text!r}: no IPv6 address") from None
 
 
 class Endpoint(msgspec.Struct, frozen=True):

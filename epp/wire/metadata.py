@@ -1,11 +1,10 @@
 """What the gateway says in metadata: the endpoints to choose from, and the one that answered."""
 
 from collections.abc import Iterator
-from ipaddress import IPv6Address
 
 from google.protobuf.struct_pb2 import Value
 
-from epp.domain.endpoint import split_address
+from epp.domain.endpoint import join_address, split_address
 from epp.domain.headers import LB_NAMESPACE, SERVED, SUBSET, SUBSET_NAMESPACE
 from epp.domain.request import SubsetHint
 from epp.wire.gen.base_pb2 import Metadata
@@ -27,7 +26,10 @@ def subset_in(metadata: Metadata) -> SubsetHint | None:
 def served_in(metadata: Metadata) -> str | None:
     """`host:port` of the endpoint that answered, as the gateway reports it."""
     value = _value(metadata, LB_NAMESPACE, SERVED)
-    return value.string_value.strip() or None if value is not None else None
+    if value is None or not (text := value.string_value.strip()):
+        return None
+    host, port = _member(text) or (text, None)
+    return text if port is None else join_address(host, port)
 
 
 def _value(metadata: Metadata, namespace: str, key: str) -> Value | None:
@@ -48,7 +50,6 @@ def _texts(value: Value) -> Iterator[str]:
 
 def _member(text: str) -> tuple[str, int | None] | None:
     try:
-        host, port = split_address(text)
-        return (str(IPv6Address(host)) if ":" in host else host), port
+        return split_address(text)
     except ValueError:
         return None
