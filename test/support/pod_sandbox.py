@@ -153,7 +153,7 @@ async def start_container(
     with log.open("ab") as sink:
         process = await asyncio.create_subprocess_exec(
             *("nsenter", f"--net={network.path}"),
-            *("unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child"),
+            *("unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"),
             *("bash", "-ec", f"{script}\nexec {shlex.join(run)}"),
             env={"PATH": DEFAULT_PATH, "HOME": "/tmp", **env},
             stdin=asyncio.subprocess.DEVNULL,
@@ -194,6 +194,7 @@ def root_lines(folder: Path) -> list[str]:
         *files,
         f"mount -t proc proc {root}/proc || mount --rbind /proc {root}/proc",
         f"mount --rbind /dev {root}/dev",
+        f"mount -t tmpfs -o mode=1777 tmpfs {root}/dev/shm",
         f"mount --rbind /sys {root}/sys",
         f"mount -t tmpfs -o mode=755 tmpfs {root}/run",
     ]
