@@ -4,11 +4,13 @@ The second half of the request path: a ticket holds the endpoint's load in the l
 see the response, and settles everything exactly once, however the request ends.
 """
 
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 import msgspec
+import structlog
 
 from epp.datastore.ledger import Reservation
 from epp.datastore.store import Datastore
@@ -73,6 +75,14 @@ class Shown:
     """Scores of the primary profile in the dynamic metadata."""
 
 
+def log_fault(error: Exception) -> None:
+    """One line that says where, never what was being read: it may quote an answer."""
+    trace = "".join(traceback.format_tb(error.__traceback__))
+    structlog.get_logger("epp.ticket").error(
+        "response reader dropped", error=type(error).__name__, trace=trace
+    )
+
+
 @dataclass(slots=True, frozen=True)
 class Desk:
     """What every ticket needs of the house."""
@@ -81,6 +91,8 @@ class Desk:
     reports: Reports
     clock: Clock
     shown: Shown = Shown()
+    on_fault: Callable[[Exception], None] = log_fault
+    """Hears what a reader of responses raised, once for each response."""
     open: dict[str, "PlacedTicket"] = field(default_factory=dict)
     """Placed requests whose responses are not over, by our id; for the debug page."""
 
@@ -197,7 +209,18 @@ class PlacedTicket:
             seconds = self._desk.clock() - self._request.arrived
             self._desk.reports.first_chunk(self._request, self._decision, seconds)
         self._response_bytes += len(data)
-        return self._body.feed(data, end) if self._body else data
+        return self._read(data, end) if self._body else data
+
+    def _read(self, data: bytes, end: bool) -> bytes:
+        """Through the reader of the body; one that fails is dropped, and nothing is lost by it."""
+        body = self._body
+        assert body is not None
+        try:
+            return body.feed(data, end)
+        except Exception as error:  # noqa: BLE001 - a bug of ours is no reason to cut an answer
+            self._body = None
+            self._desk.on_fault(error)
+            return body.owed()
 
     def ended(self, ending: Ending) -> None:
         """Free the endpoint, then tell everybody; a second call does nothing."""

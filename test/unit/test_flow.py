@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import structlog
 from support.stores import HandClock, pod, pods, store_of
 
 from epp.admission import SheddingGate
@@ -156,6 +157,38 @@ def test_the_load_moves_to_the_endpoint_that_answered():
 
     assert inflight[other.address] == 1
     assert sum(inflight.values()) == 1
+
+
+class BrokenReader:
+    """A reader of a response that holds the first piece back and fails at the second."""
+
+    usage = None
+
+    def __init__(self):
+        self.fed = b""
+
+    def feed(self, data, end):
+        self.fed += data
+        if self.fed != data:
+            raise ZeroDivisionError
+        return b""
+
+    def owed(self):
+        return self.fed
+
+
+def test_a_response_reader_that_breaks_is_dropped_and_loses_nothing():
+    flow, _ = flow_of()
+    ticket = flow.decide(intake())
+    ticket.response_started(ResponseHead(200, {"content-type": "application/json"}))
+    ticket._body = BrokenReader()
+
+    with structlog.testing.capture_logs() as lines:
+        passed = [ticket.response_chunk(piece, False) for piece in (b"a", b"b", b"c")]
+    ticket.ended(Ending.COMPLETE)
+
+    assert passed == [b"", b"ab", b"c"]
+    assert [line["error"] for line in lines] == ["ZeroDivisionError"]
 
 
 def test_who_answered_is_shown_only_by_choice():

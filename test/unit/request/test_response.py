@@ -11,7 +11,7 @@ from support.requests import head, response_head
 from epp.domain.headers import NO_CHANGES
 from epp.domain.request import Request
 from epp.domain.response import ResponseHead, Usage
-from epp.request.response import response_body_for
+from epp.request.response import EventBody, JsonBody, response_body_for
 
 RENAMED = Request(id="r", head=head(), kind="chat", model="mine", target_model="theirs")
 PLAIN = Request(id="r", head=head(), kind="chat", model="mine", target_model="mine")
@@ -267,6 +267,34 @@ def test_counts_nested_too_deep_say_nothing():
     deep = b'"usage":{"x":' + b"[" * 20_000 + b"]" * 20_000 + b"}}"
 
     assert flow(PLAIN, b'{"a":"' + b"x" * 400_000 + b'",' + deep, "application/json")[1] is None
+
+
+class BrokenCount:
+    """Usage that cannot be read."""
+
+    usage = None
+
+    def read(self, text):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("name", [None, "mine"], ids=["read", "renamed"])
+@pytest.mark.parametrize("may_hold", [True, False])
+@pytest.mark.parametrize(
+    ("made", "pieces"),
+    [
+        (lambda *a, **k: EventBody(*a, b'"usage"', **k), [b": hi\n\nda", b'ta: {"usage":1}\n: x']),
+        (JsonBody, [b'{"a":1,', b'"usage":1}']),
+    ],
+    ids=["events", "JSON"],
+)
+def test_a_reader_that_fails_owes_what_it_has_not_passed_on(made, pieces, may_hold, name):
+    body = made(name, BrokenCount(), may_hold=may_hold)
+    passed = body.feed(pieces[0], False)
+
+    with pytest.raises(ZeroDivisionError):
+        body.feed(pieces[1], True)
+    assert passed + body.owed() == b"".join(pieces)
 
 
 def test_content_length_goes_when_the_name_changes():
