@@ -168,8 +168,8 @@ class Server:
     async def listen_unix(self, path: Path, how: Listening | None = None) -> None:
         """Listen on a Unix socket, replacing a socket file that a dead process left."""
         how = how or Listening()
-        self._paths.append(path)
         self._serve(_unix_listener(path, how.backlog), how)
+        self._paths.append(path)
 
     @property
     def counters(self) -> Counters:
@@ -288,9 +288,7 @@ class Server:
     def _context(self) -> ssl.SSLContext | None:
         if self._tls is None:
             return None
-        context = self._tls()
-        context.set_alpn_protocols(["h2"])
-        return context
+        return self._tls()
 
     def _handshake_timeout(self, context: ssl.SSLContext | None) -> float | None:
         return None if context is None else self.limits.handshake_timeout or None
@@ -329,13 +327,27 @@ def _tcp_listener(how: Listening) -> socket.socket:
 def _unix_listener(path: Path, backlog: int) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        path.unlink(missing_ok=True)
+        if _abandoned(path):
+            path.unlink(missing_ok=True)
         listener.bind(str(path))
         listener.listen(backlog)
     except OSError:
         listener.close()
         raise
     return listener
+
+
+def _abandoned(path: Path) -> bool:
+    """Whether `path` is a socket that nobody listens on: all that may be taken away."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return path.is_socket()
+        except OSError:
+            return False
+    return False
 
 
 def _peer_name(accepted: socket.socket, address: object) -> str:

@@ -51,6 +51,7 @@ class Certificate:
         path = folder / f"{name}.pem"
         path.write_bytes(private + self.pem)
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.set_alpn_protocols(["h2"])
         self.context.load_cert_chain(path)
 
 
