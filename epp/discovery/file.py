@@ -47,13 +47,14 @@ class FileDiscovery:
         self._names = Names(resolve, RESOLVE_DEADLINE, self._log)
         self._listed: tuple[Endpoint, ...] = ()
         self._digest = b""
+        self._mark: tuple[int, int, int] | None = None
         self._complaint = ""
 
     async def load(self) -> None:
         """Read the file and tell the store. Raises `ConfigError` if that cannot be done."""
-        data = self._read()
-        self._listed = parse_endpoints(data, str(self.path))
-        self._digest = hashlib.sha256(data).digest()
+        self._mark = self._look()
+        listed, self._digest = await asyncio.to_thread(self._parsed, b"")
+        self._listed = listed or ()
         await self._publish()
 
     async def run(self) -> None:
@@ -74,8 +75,20 @@ class FileDiscovery:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._poll_every):
                     await changed.wait()
+            mark = self._look()
+            if not changed.is_set() and mark == self._mark:
+                continue
             changed.clear()
+            self._mark = mark
             await self._reload()
+
+    def _look(self) -> tuple[int, int, int] | None:
+        """What tells one state of the file from another without reading it; None without a file."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino
 
     async def _listen(self, changed: asyncio.Event) -> None:
         try:
@@ -86,19 +99,22 @@ class FileDiscovery:
 
     async def _reload(self) -> None:
         try:
-            data = self._read()
-            digest = hashlib.sha256(data).digest()
-            if digest == self._digest:
-                self._heal()
-                return
-            listed = parse_endpoints(data, str(self.path))
+            listed, digest = await asyncio.to_thread(self._parsed, self._digest)
         except ConfigError as error:
             self._complain(str(error))
             return
         self._heal()
+        if listed is None:
+            return
         self._listed, self._digest = listed, digest
         await self._publish()
         self._log.info("endpoints_loaded", path=str(self.path), endpoints=len(listed))
+
+    def _parsed(self, digest: bytes) -> tuple[tuple[Endpoint, ...] | None, bytes]:
+        """What the file lists, None where its digest is still `digest`; for a thread."""
+        data = self._read()
+        found = hashlib.sha256(data).digest()
+        return (None if found == digest else parse_endpoints(data, str(self.path))), found
 
     def _read(self) -> bytes:
         try:

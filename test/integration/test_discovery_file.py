@@ -49,6 +49,22 @@ async def following(path, log, **options):
             await task
 
 
+async def test_a_file_that_stays_as_it_is_is_not_read_again(path, tmp_path, log):
+    # Behind a link nothing is told: only polling looks at it, and reading leaves a mark.
+    (tmp_path / "beside").mkdir()
+    behind = path.rename(tmp_path / "beside" / "endpoints.yaml")
+    path.symlink_to(behind)
+    async with following(path, log, poll_every=0.01):
+        await asyncio.sleep(0.2)
+        os.utime(behind, ns=(1, behind.stat().st_mtime_ns))
+        await asyncio.sleep(0.2)
+        read_at = behind.stat().st_atime_ns
+        behind.write_text(listing(2))
+        await until(lambda: "endpoints_loaded" in log.events())
+
+    assert read_at == 1
+
+
 # Polled so seldom that only the system's word can bring a change; or polled and never told.
 BY_EVENTS = {"poll_every": 3600.0}
 BY_POLLING = {"poll_every": 0.02}
