@@ -123,7 +123,12 @@ class Serving:
                 methods, self._on_fault, credentials=credentials, max_message_size=self._largest
             )
         contexts = TlsContexts(pairs, settings) if pairs else None
-        limits = Limits(max_message_size=self._largest)
+        # The byte budget says 503 to what one connection may not cut before: the last message of a
+        # body is held twice for a moment, as a message and as a body.
+        limits = Limits(
+            max_message_size=self._largest,
+            max_assembling=self._options.max_held_bytes + self._largest,
+        )
         return Server(methods, self._on_fault, limits=limits, tls=contexts)
 
     @property
