@@ -206,6 +206,7 @@ class _Call:
         finally:
             if reader is not None:
                 reader.cancel()
+                await asyncio.gather(reader, return_exceptions=True)
         self._say_how_it_ended()
 
     def _open(self, method: Method) -> None:
