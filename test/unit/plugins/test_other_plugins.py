@@ -67,16 +67,17 @@ def test_an_extractor_reads_engines_and_custom_metrics():
     assert CoreMetricsExtractor(params).params is params
 
 
-@pytest.mark.parametrize("refused", ["vllm", "udsTokenizerConfig"])
-def test_rendering_elsewhere_is_refused_with_the_fix(refused):
+def test_a_tokenizer_over_a_socket_is_refused_with_the_fix():
     with pytest.raises(ValidationError, match="remove"):
-        TokenProducer.Params.model_validate({refused: {"url": "http://localhost:8000"}})
+        TokenProducer.Params.model_validate({"udsTokenizerConfig": {"socketFile": "/tmp/socket"}})
 
 
 def test_estimating_is_accepted():
     given = {"modelName": "m", "estimate": {"image": {"static": 500}}}
 
-    assert TokenProducer(TokenProducer.Params.model_validate(given)).params.model_name == "m"
+    producer = TokenProducer(TokenProducer.Params.model_validate(given), tools())
+
+    assert producer.params.model_name == "m"
 
 
 class TestExpectedOutput:
