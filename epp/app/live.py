@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from structlog.typing import FilteringBoundLogger
@@ -32,6 +32,9 @@ from epp.request.limits import Limits
 from epp.request.reader import RequestReader
 from epp.scheduling.measure import Observe, Observed, timed, timed_to_the_end
 from epp.scheduling.subset import in_subset
+
+AT_START_ONLY: Final = ("core-metrics-extractor", "file-discovery", "metrics-data-source")
+"""Plugin types that say where endpoints and gauges come from."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -84,6 +87,7 @@ class LiveConfig:
 
         A broken one changes nothing: it costs a log line with every problem, and a count.
         """
+        before = at_start_only(self.now.assembly)
         try:
             self.now = self._load(text, self._options.config_file)
         except ConfigError as error:
@@ -103,6 +107,9 @@ class LiveConfig:
         self._failures_told.clear()
         self._metrics.reloaded("config", "applied")
         self._log.info("configuration reloaded", source=self.now.source)
+        after = at_start_only(self.now.assembly)
+        if waits := sorted(t for t in AT_START_ONLY if before.get(t) != after.get(t)):
+            self._log.warning("read at start only, so that changes wait for it", plugins=waits)
         return self.now.setup
 
     def lost(self, why: str) -> None:
@@ -214,6 +221,12 @@ class LiveConfig:
     def _warn(self, assembly: Assembly) -> None:
         for warning in assembly.policy.warnings:
             self._log.warning("configuration", warning=warning)
+
+
+def at_start_only(assembly: Assembly) -> dict[str, Any]:
+    """Parameters that a reload does not put in force, by plugin type."""
+    planned = assembly.plan.plugins
+    return {one.type: one.params for one in planned if one.type in AT_START_ONLY}
 
 
 def place_of(error: Exception) -> str:

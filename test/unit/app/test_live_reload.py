@@ -79,6 +79,20 @@ def test_what_comes_after_a_broken_one_is_taken(bench):
     assert bench.counted("applied") == 1
 
 
+@pytest.mark.parametrize(
+    ("interval", "waits"), [("1s", ["metrics-data-source"]), ("", [])], ids=["another", "same"]
+)
+def test_what_is_read_at_start_only_is_told_when_a_reload_changes_it(bench, interval, waits):
+    given = f", parameters: {{interval: {interval}}}" if interval else ""
+    source = HEAD + "plugins: [{type: queue-scorer}, {type: metrics-data-source%s}]"
+    bench.live.take((source % "").encode())
+    bench.log.lines.clear()
+    bench.live.take((source % given).encode())
+
+    told = [said["plugins"] for _, _, said in bench.log.lines if "plugins" in said]
+    assert told == ([waits] if waits else [])
+
+
 def test_a_broken_one_leaves_no_state_behind(bench):
     prefix = HEAD + "plugins: [{type: approx-prefix-cache-producer}, {type: fussy}]"
 
