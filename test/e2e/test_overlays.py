@@ -12,6 +12,8 @@ from support.suite import PICKER, TESTDATA, Suite, traffic
 MANIFESTS = ROOT / "config" / "manifests"
 SIMULATORS = MANIFESTS / "vllm" / "sim-deployment.yaml"
 READY_SECONDS = 120.0
+# A name that pods know without a picker: rewrites are the picker's, and end with it.
+SERVED = "food-review-1"
 
 
 async def shipped(cluster: Cluster, overlay: str, gateway: str, image: str) -> Suite:
@@ -57,7 +59,7 @@ def may_lose(suite: Suite) -> bool:
 async def test_a_rollout_of_the_picker(variant: Suite) -> None:
     stamp = {"metadata": {"annotations": {"restarted": str(time.time())}}}
     change = {"spec": {"template": stamp}}
-    async with traffic(await variant.gateway(), clients=3) as seen:
+    async with traffic(await variant.gateway(), clients=3, model=SERVED) as seen:
         await asyncio.sleep(1)
         await variant.cluster.api.patch("Deployment", PICKER, variant.namespace, change)
         await until_rolled_out(variant)
@@ -78,7 +80,7 @@ async def until_rolled_out(suite: Suite) -> None:
 
 async def test_a_picker_that_is_killed(variant: Suite) -> None:
     runner = variant.cluster.node.pod(variant.namespace, await serving(variant))
-    async with traffic(await variant.gateway(), clients=3) as seen:
+    async with traffic(await variant.gateway(), clients=3, model=SERVED) as seen:
         await asyncio.sleep(1)
         runner.containers["epp"].signal(9)
         await asyncio.sleep(30)

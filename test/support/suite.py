@@ -141,7 +141,7 @@ def read_reply(text: str) -> Reply:
 def completion(nonce: str, **fields: Any) -> Object:
     """A prompt that no cache has seen."""
     prompt = f"{nonce} Write as if you were a critic: San Francisco"
-    return {"model": MODEL, "prompt": prompt, "max_tokens": 100, "temperature": 0, **fields}
+    return {"model": MODEL, "prompt": prompt, "max_tokens": 100, "temperature": 0} | fields
 
 
 @dataclass
@@ -182,13 +182,14 @@ class Traffic:
 
 @asynccontextmanager
 async def traffic(
-    url: str, *, clients: int = 6, pause: float = 0.05, tokens: int = 8
+    url: str, *, clients: int = 6, pause: float = 0.05, tokens: int = 8, model: str = MODEL
 ) -> AsyncIterator[Traffic]:
     """So many clients, each asking again and again, until the block ends."""
+    asked = {"max_tokens": tokens, "model": model}
     seen = Traffic()
     timeout = aiohttp.ClientTimeout(total=CURL_SECONDS)
     async with aiohttp.ClientSession(url, timeout=timeout) as http:
-        asking = [asyncio.create_task(ask(http, seen, n, pause, tokens)) for n in range(clients)]
+        asking = [asyncio.create_task(ask(http, seen, n, pause, asked)) for n in range(clients)]
         try:
             yield seen
         finally:
@@ -201,10 +202,10 @@ KEPT_ALIVE = {name: value for name, value in CONTROL.items() if name != "Connect
 
 
 async def ask(
-    http: aiohttp.ClientSession, seen: Traffic, client: int, pause: float, tokens: int
+    http: aiohttp.ClientSession, seen: Traffic, client: int, pause: float, asked: Object
 ) -> None:
     for turn in range(1_000_000):
-        body = completion(f"{client}-{turn}", max_tokens=tokens)
+        body = completion(f"{client}-{turn}", **asked)
         try:
             async with http.post("/v1/completions", json=body, headers=KEPT_ALIVE) as answer:
                 await answer.read()
