@@ -100,20 +100,6 @@ def assemble_text(
     return assemble(load(text, origin), catalogue, house)
 
 
-def reassemble(
-    text: str | bytes, origin: str, catalogue: Catalogue, house: House
-) -> Assembly | ConfigError:
-    """What a changed file comes to: a new assembly, or what is wrong with it.
-
-    State lives on `house.shelf` under a plugin's name, type and shape, so plugins of the new
-    assembly find what those of the old one knew.
-    """
-    try:
-        return assemble_text(text, origin, catalogue, house)
-    except ConfigError as fault:
-        return fault
-
-
 def _build_all(planned: Plan, house: House) -> Built:
     built: dict[str, Any] = {}
     problems: list[str] = []

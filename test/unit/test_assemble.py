@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 from support.pools import pool, request
 
-from epp.assemble import House, assemble, assemble_text, bare_house, reassemble
+from epp.assemble import House, assemble, assemble_text, bare_house
 from epp.config.catalogue import Catalogue
 from epp.config.load import load
 from epp.config.params import PluginParams
@@ -483,12 +483,8 @@ def test_state_outlives_a_reload_of_a_plugin_with_the_same_name_and_type():
     old = assembled("plugins: [{type: counts}]", lent).policy.end_observers[0]
     assert old.ended(None, None, None) == 0
 
-    new = reassemble(HEAD + "plugins: [{type: low}, {type: counts}]", "f", CATALOGUE, lent)
+    new = assembled("plugins: [{type: low}, {type: counts}]", lent)
     assert new.policy.end_observers[0].ended(None, None, None) == 1
-
-
-def test_a_broken_text_comes_back_as_its_error():
-    assert isinstance(reassemble("[", "f", CATALOGUE, bare_house()), ConfigError)
 
 
 def test_plugins_are_measured_by_point_type_and_name():
