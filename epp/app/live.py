@@ -25,8 +25,9 @@ from epp.domain.request import SubsetHint
 from epp.errors import ConfigError
 from epp.flow import Setup
 from epp.observe.flow_metrics import FlowMetrics
-from epp.observe.picker_metrics import PickerMetrics
+from epp.observe.picker_metrics import PickerMetrics, PrefixHits
 from epp.plugins.catalog import CATALOGUE
+from epp.plugins.columns import PREFIX_TOKENS, PREFIX_TOTAL, named
 from epp.points import PickObserver, StateShelf
 from epp.request.limits import Limits
 from epp.request.reader import RequestReader
@@ -177,7 +178,8 @@ class LiveConfig:
 
     def _setup(self, assembly: Assembly) -> Setup:
         options = self._options
-        observers = (*assembly.policy.pick_observers, *self._pick_observers)
+        own = (*self._prefix_hits(assembly), *self._pick_observers)
+        observers = (*assembly.policy.pick_observers, *own)
         policy = replace(assembly.policy, pick_observers=observers)
         limits = Limits(
             body_bytes=options.max_body_bytes,
@@ -188,6 +190,20 @@ class LiveConfig:
             self._phase("parse", RequestReader(policy.parsers, limits), "read", timed),
             self._phase("admit", self._gate(assembly), "admit", timed_to_the_end),
             policy,
+        )
+
+    def _prefix_hits(self, assembly: Assembly) -> tuple[PickObserver, ...]:
+        """Who counts, for each producer of prefix matches, how much of a prompt it saw cached."""
+        return tuple(
+            PrefixHits(
+                self._metrics,
+                name,
+                plugin.type,
+                cached=named(PREFIX_TOKENS, name),
+                total=named(PREFIX_TOTAL, name),
+            )
+            for name, plugin in assembly.instances.items()
+            if hasattr(plugin, "held_blocks")
         )
 
     def _phase(self, phase: str, room: Any, method: str, by: Callable[..., Any]) -> Any:

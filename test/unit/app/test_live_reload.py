@@ -79,6 +79,13 @@ def test_what_comes_after_a_broken_one_is_taken(bench):
     assert bench.counted("applied") == 1
 
 
+def test_hits_are_counted_for_each_producer_of_prefix_matches(bench):
+    bench.live.take((HEAD + "plugins: [{type: approx-prefix-cache-producer}]").encode())
+
+    kinds = [type(one).__name__ for one in bench.live.now.setup.policy.pick_observers]
+    assert kinds.count("PrefixHits") == 1
+
+
 @pytest.mark.parametrize(
     ("interval", "waits"), [("1s", ["metrics-data-source"]), ("", [])], ids=["another", "same"]
 )
