@@ -187,7 +187,9 @@ REFUSED = [
         (400, ""),
         id="no-model",
     ),
-    pytest.param((asked(end=True),), [], (503, "no-endpoints"), id="bodyless-and-no-endpoint"),
+    pytest.param(
+        (asked(end=True, method="GET"),), [], (503, "no-endpoints"), id="bodyless-and-no-endpoint"
+    ),
     pytest.param(llm("a", "b", "c"), [], (503, "no-endpoints"), id="no-endpoint"),
     pytest.param(
         llm("test2", "sql-lora", "target", hint=["192.168.1.99:8000"]),
@@ -226,7 +228,7 @@ async def test_a_rewrite_rule_beats_the_header():
 
 async def test_a_get_goes_through_the_same_scheduler():
     async with hermetic([pod(0, 5, 0.5), pod(1, 0, 0.1)], config=CONFIG) as house:
-        (reply,) = await house.ask(asked(end=True))
+        (reply,) = await house.ask(asked(end=True, method="GET"))
         headers = headers_set(reply.request_headers.response.header_mutation)
 
         assert headers["x-gateway-destination-endpoint"] == "192.168.1.2:8000"
