@@ -50,6 +50,8 @@ class Reports(Protocol):
 
     def first_chunk(self, request: Request, decision: Decision, seconds: float) -> None: ...
 
+    def chunk_gap(self, request: Request, seconds: float) -> None: ...
+
     def ended(self, request: Request, decision: Decision, outcome: "Outcome") -> None: ...
 
 
@@ -102,9 +104,9 @@ class PlacedTicket:
 
     __slots__ = (
         "_body",
-        "_chunks_seen",
         "_decision",
         "_desk",
+        "_last_chunk",
         "_mode",
         "_over",
         "_policy",
@@ -126,7 +128,7 @@ class PlacedTicket:
         self._decision = decision
         self._reservation: Reservation | None = None
         self._body: ResponseBody | None = None
-        self._chunks_seen = False
+        self._last_chunk: float | None = None
         self._response_bytes = 0
         self._status = 0
         self._over = False
@@ -171,7 +173,7 @@ class PlacedTicket:
 
     @property
     def first_token_seen(self) -> bool:
-        return self._chunks_seen
+        return self._last_chunk is not None
 
     @property
     def destination(self) -> str:
@@ -202,14 +204,21 @@ class PlacedTicket:
 
     def response_chunk(self, data: bytes, end: bool) -> bytes:
         """The first piece means that prefill is done."""
-        if not self._chunks_seen and data:
-            self._chunks_seen = True
-            if self._reservation:
-                self._reservation.first_token()
-            seconds = self._desk.clock() - self._request.arrived
-            self._desk.reports.first_chunk(self._request, self._decision, seconds)
+        if data:
+            self._time_chunk(self._desk.clock())
         self._response_bytes += len(data)
         return self._read(data, end) if self._body else data
+
+    def _time_chunk(self, now: float) -> None:
+        last, self._last_chunk = self._last_chunk, now
+        if last is None:
+            if self._reservation:
+                self._reservation.first_token()
+            self._desk.reports.first_chunk(
+                self._request, self._decision, now - self._request.arrived
+            )
+        elif self._request.stream:
+            self._desk.reports.chunk_gap(self._request, now - last)
 
     def _read(self, data: bytes, end: bool) -> bytes:
         """Through the reader of the body; one that fails is dropped, and nothing is lost by it."""

@@ -64,6 +64,10 @@ class RequestReports:
         """The first piece of the response body came (full mode only)."""
         self._metrics.first_chunk(request, decision, seconds)
 
+    def chunk_gap(self, request: Request, seconds: float) -> None:
+        """A further piece of a streamed response came, `seconds` after the one before."""
+        self._metrics.chunk_gap(request, seconds)
+
     def ended(self, request: Request, decision: Decision, outcome: Outcome) -> None:
         """A placed request is over."""
         self._metrics.ended(request, decision, outcome)

@@ -46,6 +46,9 @@ class Told:
     def first_chunk(self, request, decision, seconds):
         self.heard.append("first chunk")
 
+    def chunk_gap(self, request, seconds):
+        self.heard.append("gap")
+
     def ended(self, request, decision, outcome):
         self.heard.append(outcome.ending)
 
@@ -305,3 +308,16 @@ def test_nothing_of_a_body_is_kept_once_it_was_sent():
     assert (ticket.request.prompts, ticket.request.body) == ((), b"")
     assert ticket.request.prompt_tokens > 0
     ticket.ended(Ending.COMPLETE)
+
+
+@pytest.mark.parametrize(("stream", "gaps"), [(b"true", 2), (b"false", 0)])
+def test_the_time_between_pieces_is_told_of_streams_alone(stream, gaps):
+    told = Told()
+    flow, _ = flow_of(told=told)
+    ticket = flow.decide(intake(BODY.replace(b'"m",', b'"m", "stream": ' + stream + b",")))
+    ticket.response_started(ResponseHead(200, {}))
+    for piece in (b"a", b"b", b"", b"c"):
+        ticket.response_chunk(piece, False)
+    ticket.ended(Ending.COMPLETE)
+
+    assert told.heard.count("gap") == gaps
