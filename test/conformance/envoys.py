@@ -6,8 +6,6 @@ Each version is a hash-pinned file `requirements/envoy-VERSION.txt`; its binary 
 Exits 1 when a version fails or cannot be had.
 """
 
-
-
 from __future__ import annotations
 
 import argparse
