@@ -90,7 +90,7 @@ class Scraper:
         self.stats = ScrapeStats()
         store.subscribe(self._changed)
         store.on_wake(self._woken)
-        store.on_failure(self.poke)
+        store.on_failure(self._failed_a_request)
 
     async def run(self) -> None:
         """Scrape until cancelled. To be called once."""
@@ -104,6 +104,12 @@ class Scraper:
                 self._group = None
                 for task in self._tasks.values():
                     task.cancel()
+
+    def _failed_a_request(self, endpoint: Endpoint) -> None:
+        """Whether it takes connections at all is worth knowing before the next request."""
+        target = self._targets.get(endpoint.key)
+        if target is not None and not target.failures:
+            target.wake(0.0)
 
     def poke(self, endpoint: Endpoint | None = None) -> None:
         """Ask `endpoint` at once, all of them shortly if None, instead of at their time.

@@ -23,14 +23,15 @@ async def test_a_killed_endpoint_costs_no_later_request():
         await house.comes_to_rest()
 
 
-async def test_without_retries_a_killed_endpoint_costs_one_request():
-    """Envoy cannot retry a duplex request; the first that fails makes the picker look again."""
+async def test_without_retries_a_killed_endpoint_costs_the_first_requests_alone():
+    """Envoy cannot retry a duplex request; the first that fails makes the picker look again, and
+    what it sees may come after the next request or two."""
     async with standing(PROTOCOL) as house:
         await house.sims[0].kill()
         statuses = [(await house.chat(f"after the kill {i}")).status for i in range(20)]
 
-        assert statuses.count(503) <= 1
-        assert set(statuses) <= {200, 503}
+        assert set(statuses[:3]) <= {200, 503}
+        assert statuses[3:] == [200] * 17
         await house.comes_to_rest()
 
 

@@ -207,11 +207,10 @@ async def test_text_without_tokens_is_named_by_the_doctor():
                 {"role": "user", "content": "same beginning " * 20 + f"{turn} " * past}
                 for past in range(1, 4)
             ]
-            async with house.client.post(
-                f"{house.sims[0].url}/v1/chat/completions",
-                json={"model": "test-model", "messages": rows, "max_tokens": 1},
-            ):
-                pass
+            body = {"model": "test-model", "messages": rows, "max_tokens": 1}
+            for sim in house.sims:
+                async with house.client.post(f"{sim.url}/v1/chat/completions", json=body):
+                    pass
             await house.chat(messages=rows)
         code, conditions, _ = await doctor(house)
 
