@@ -1,11 +1,11 @@
 """What happens when a part dies, fails, or comes back, through real Envoy."""
 
 import asyncio
-import json
 
 import aiohttp
 import pytest
 from support.gateway import CHAT, Variant, chat_body, standing
+from support.streams import one_stream, until_all_stream
 
 pytestmark = pytest.mark.envoy
 
@@ -94,82 +94,12 @@ async def test_a_picker_that_drains_cuts_no_answer(variant):
         assert events == [100] * 10
 
 
-DEAD = [
-    Variant(request, response, lb)
-    for request in ("buffered", "duplex")
-    for response in ("full", "watch", "forget")
-    for lb in ("override-host", "original-dst")
-]
-
-
-@pytest.mark.parametrize("variant", DEAD, ids=str)
-async def test_what_a_dead_picker_does(variant):
-    """A hundred streams open while the picker is killed, then new requests."""
-    async with standing(variant.but(sim_flags=("--time-scale=1",))) as house:
-        streams = [asyncio.create_task(one_stream(house, 300)) for _ in range(100)]
-        await until_all_stream(house, 100)
-        await house.picker.kill()
-        events = await asyncio.gather(*streams)
-        forged = {"x-gateway-destination-endpoint": "127.0.0.2:9"}
-        post = (await house.chat("new", headers=forged)).status
-        get = (await house.send("GET", "/v1/models", headers=forged)).status
-
-        assert (post, get) == new_requests(variant)
-        whole = sum(count == 300 for count in events)
-        assert whole == 100 or not streams_survive(variant)
-
-
-def streams_survive(variant):
-    """Whether answers that stream arrive whole without a picker.
-
-    Elsewhere some Envoys cut them and some do not, by version and mode; nothing is promised there.
-    """
-    return variant.request == "buffered" and variant.lb == "override-host"
-
-
-def new_requests(variant):
-    """Status of a new POST, and of a new GET with a forged destination.
-
-    Override host fails open, original destination fails closed. In duplex a body that was on its
-    way to a picker cannot be called back, so a POST fails there in any case.
-    """
-    fails_open = variant.lb == "override-host"
-    post = fails_open and variant.request == "buffered"
-    return (200 if post else 503, 200 if fails_open else 503)
-
-
 async def stream_from_one_that_dies(house):
     body = chat_body("die", stream=True, max_tokens=5000, ignore_eos=True)
     async with house.client.post(house.envoy.url + CHAT, json=body) as response:
         await response.content.readany()
         await house.sim_of(response.headers["x-inference-pod"]).kill()
         await response.read()
-
-
-async def one_stream(house, tokens):
-    """Events with content that arrived before the end or the cut."""
-    body = chat_body("stream", stream=True, max_tokens=tokens, ignore_eos=True)
-    seen = b""
-    try:
-        async with house.client.post(house.envoy.url + CHAT, json=body) as response:
-            async for piece in response.content.iter_any():
-                seen += piece
-    except aiohttp.ClientError:
-        pass
-    return count_tokens(seen)
-
-
-def count_tokens(stream):
-    whole = [line[6:] for line in stream.split(b"\n\n") if line.startswith(b"data: {")]
-    events = [json.loads(line) for line in whole if line.endswith(b"}")]
-    return sum(bool(e["choices"] and e["choices"][0]["delta"].get("content")) for e in events)
-
-
-async def until_all_stream(house, count):
-    end = asyncio.get_running_loop().time() + 15
-    while sum([(await sim.state())["running"] for sim in house.sims]) < count:
-        assert asyncio.get_running_loop().time() < end, "streams did not all start"
-        await asyncio.sleep(0.05)
 
 
 async def ejected_endpoints(house):
