@@ -164,8 +164,8 @@ async def test_a_saturated_pod_gets_nothing_while_order_holds_on_the_others():
                 await full.until(waiting=9)
                 await asyncio.sleep(0.3)
                 crowd = Crowd(house)
-                crowd.ask("low", 40, **critical(1, "low"))
-                await queued(house, 10)
+                crowd.ask("low", 120, **critical(1, "low"))
+                await queued(house, 60)
                 crowd.ask("high", 10, **critical(5, "high"))
                 answers = await crowd.all()
             finally:

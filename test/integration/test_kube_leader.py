@@ -77,7 +77,7 @@ async def test_a_clean_stop_hands_over_within_a_retry(server, tmp_path):
         leader.process.send_signal(signal.SIGTERM)
         gap = await seconds_until(follower.health)
 
-        assert await leader.end() == 0
+        assert await leader.ended() == 0
         assert "lease released" in leader.log_text()
         assert gap < 2.5
         assert server.get("leases", LEASE)["spec"]["leaseTransitions"] == 1

@@ -81,6 +81,10 @@ class ClusterPicker:
     async def end(self, how=signal.SIGTERM):
         if self.process.returncode is None:
             self.process.send_signal(how)
+        return await self.ended()
+
+    async def ended(self):
+        """The exit code, once it has ended by itself."""
         async with asyncio.timeout(15):
             await self.process.communicate()
         return self.process.returncode
