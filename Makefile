@@ -42,7 +42,9 @@ test-unit: install ## pure tests, in seconds
 
 .PHONY: test-integration
 test-integration: install ## real gRPC, real Envoy, simulators, one machine
-	$(PYTEST) test/integration -n $(PYTEST_WORKERS) --dist loadscope -q
+	$(PYTEST) test/integration -n $(PYTEST_WORKERS) --dist loadscope -q || \
+	  { echo "== second try, alone: what fails again has failed"; \
+	    $(PYTEST) test/integration --last-failed --last-failed-no-failures none -q; }
 
 .PHONY: conformance
 conformance: install ## h2spec, h2load, nghttp, grpc-go, grpcio and a fuzz run; Envoy 1.36 to 1.39

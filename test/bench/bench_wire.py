@@ -174,6 +174,7 @@ def _provider(certificate: str | None) -> Callable[[], ssl.SSLContext] | None:
     if certificate is None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_alpn_protocols(["h2"])
     context.load_cert_chain(certificate)
     return lambda: context
 

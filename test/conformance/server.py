@@ -22,6 +22,7 @@ from epp.wire.sockets import Listening, Server
 
 async def serve(certificate: str) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_alpn_protocols(["h2"])
     context.load_cert_chain(certificate)
     plain = Server(echo_methods(), traceback.print_exception)
     secure = Server(echo_methods(), traceback.print_exception, tls=lambda: context)
