@@ -161,6 +161,7 @@ async def test_status_says_what_is_served_and_what_points_nowhere(server, tmp_pa
     async with cluster_picker(server.kubeconfig(tmp_path)) as picker:
         await until(lambda: has_condition(server, "inferencemodelrewrites", "canary"))
         await until(lambda: has_condition(server, "inferenceobjectives", "lost"))
+        await until(lambda: has_condition(server, "inferenceobjectives", "mine"))
 
         mine = server.get("inferenceobjectives", "mine")["status"]["conditions"]
         lost = server.get("inferenceobjectives", "lost")["status"]["conditions"]
