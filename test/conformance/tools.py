@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+# ruff: noqa: E402 - a script outside the package has to say first where the package is.
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
-CACHE = Path(__file__).resolve().parents[2] / ".cache" / "bin"
+sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
+
+from support.go_toolchain import NoGo, go_environment, go_program
+from support.kept import kept
 
 GO_TOOLS = {
     "h2spec": "github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible",
@@ -32,15 +37,12 @@ def tool(name: str) -> str:
 
 
 def _find(name: str) -> str | None:
-    return shutil.which(name, path=f"{CACHE}{os.pathsep}{os.environ.get('PATH', '')}")
+    return shutil.which(name, path=f"{kept('bin')}{os.pathsep}{os.environ.get('PATH', '')}")
 
 
 def _install(name: str) -> None:
     if name in GO_TOOLS:
-        if shutil.which("go") is None:
-            raise MissingTool(f"{name} needs the Go toolchain: install go, or put {name} on PATH")
-        CACHE.mkdir(parents=True, exist_ok=True)
-        _run(name, ["go", "install", GO_TOOLS[name]], {"GOBIN": str(CACHE)})
+        _run(name, [_go(name), "install", GO_TOOLS[name]], {"GOBIN": str(kept("bin"))})
     elif os.geteuid() == 0 and shutil.which("apt-get"):
         _run(name, ["apt-get", "update"], {})
         _run(name, ["apt-get", "install", "-y", "--no-install-recommends", DEBIAN_TOOLS[name]], {})
@@ -48,9 +50,16 @@ def _install(name: str) -> None:
         raise MissingTool(f"{name} is missing: install the package {DEBIAN_TOOLS[name]}")
 
 
+def _go(name: str) -> str:
+    try:
+        return go_program()
+    except NoGo as error:
+        raise MissingTool(f"{name} is built with Go: {error}") from error
+
+
 def _run(name: str, command: list[str], extra: dict[str, str]) -> None:
     done = subprocess.run(
-        command, env={**os.environ, **extra}, capture_output=True, text=True, timeout=600
+        command, env={**go_environment(), **extra}, capture_output=True, text=True, timeout=600
     )
     if done.returncode:
         raise MissingTool(f"{name} could not be installed: {done.stderr[-500:]}")

