@@ -183,15 +183,13 @@ def _profile(profile: PlannedProfile, built: Built, house: House) -> Profile:
 def _measured(planned: Planned, point: str, built: Built, house: House) -> Any:
     observe = house.measure(point, planned.type, planned.name)
     plugin = built[planned.name]
-    if observe is not None:
-        plugin = observed(plugin, METHODS[point], observe)
     if point not in TOLERATED:
-        return plugin
+        return observed(plugin, METHODS[point], observe) if observe else plugin
 
     def failed(error: Exception) -> None:
         house.failed(point, planned.type, planned.name, error)
 
-    return Tolerant(plugin, METHODS[point], TOLERATED[point], failed)
+    return Tolerant(plugin, METHODS[point], TOLERATED[point], failed, observe)
 
 
 def _answers(plugin: object, point: str) -> bool:

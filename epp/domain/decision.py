@@ -56,4 +56,5 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def destination(self) -> str:
         """Comma list of `host:port`, best first, as header and metadata carry it."""
-        return ",".join(endpoint.address for endpoint in self.primary.picked)
+        first, *others = self.primary.picked
+        return ",".join([first.address, *(e.address for e in others)]) if others else first.address

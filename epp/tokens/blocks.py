@@ -8,6 +8,7 @@ Only full blocks have a key, as in the engines: a partial block is never found i
 
 from array import array
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 
 from xxhash import xxh3_64_intdigest
@@ -20,6 +21,7 @@ LEAST_BLOCK: Final = 16
 """Tokens. Engines with smaller blocks (SGLang's pages of one token) are followed in multiples."""
 
 
+@lru_cache(maxsize=1024)
 def chain_seed(model: str, cache_salt: str = "", adapter: str = "") -> int:
     """The start of a chain: prompts of unlike model, adapter or salt never share a block."""
     parts = [part.encode() for part in (model, adapter, cache_salt)]

@@ -72,10 +72,14 @@ def read_headers(block: HeaderMap) -> tuple[dict[str, str], int]:
     headers: dict[str, str] = {}
     size = 0
     for header in block.headers:
-        raw = header.raw_value
-        value = raw.decode("utf-8", "replace") if raw else header.value
-        headers[header.key.lower()] = value
-        size += len(header.key) + len(raw or value)
+        # Each look at a field makes a string anew, so each is looked at once.
+        name, raw = header.key, header.raw_value
+        if raw:
+            headers[name.lower()] = raw.decode("utf-8", "replace")
+            size += len(name) + len(raw)
+        else:
+            headers[name.lower()] = value = header.value
+            size += len(name) + len(value)
     return headers, size
 
 

@@ -1,12 +1,11 @@
 """Between a call and its exchange: bytes parsed, decisions awaited, faults kept to one stream."""
 
 import asyncio
-import inspect
 import traceback
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import structlog
 from google.protobuf.message import DecodeError
@@ -166,8 +165,9 @@ class Session:
         except Refused as refused:
             self._refuse(refused)
             return
-        if inspect.isawaitable(outcome):
-            self._wait_for(outcome)
+        # Asking the abstract class instead costs 2 us.
+        if hasattr(outcome, "__await__"):
+            self._wait_for(cast("Awaitable[Ticket]", outcome))
         else:
             self._send_off(outcome)
 

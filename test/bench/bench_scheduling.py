@@ -26,6 +26,7 @@ from epp.flow import look_up  # noqa: E402
 from epp.plugins.catalog import CATALOGUE  # noqa: E402
 from epp.scheduling.measure import observed  # noqa: E402
 from epp.scheduling.policy import Policy  # noqa: E402
+from epp.scheduling.tolerate import Tolerant  # noqa: E402
 
 SIZES = (3, 10, 100, 1000)
 TRIO = """
@@ -92,9 +93,16 @@ def wrapper() -> None:
         def score(self, request: object, pool: object) -> None:
             return None
 
-    plain, timed = Plugin(), observed(Plugin(), ("score",), lambda seconds: None)
+    def nobody(told: object) -> None:
+        return None
+
+    plain, timed = Plugin(), observed(Plugin(), ("score",), nobody)
+    once = Tolerant(Plugin(), ("score",), None, nobody, nobody)
+    twice = Tolerant(timed, ("score",), None, nobody)
     base = microseconds(lambda: plain.score(1, 2))
-    print(f"a measured call costs {microseconds(lambda: timed.score(1, 2)) - base:.2f} us more")
+    for name, plugin in (("measured", timed), ("guarded too", once), ("by two wrappers", twice)):
+        more = microseconds(lambda plugin=plugin: plugin.score(1, 2)) - base
+        print(f"a call that is {name} costs {more:.2f} us more")
 
 
 def main() -> None:
