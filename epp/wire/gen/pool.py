@@ -1,6 +1,6 @@
 """The descriptor pool of the generated modules, apart from the process-wide one.
 
-Another package may bring the same Envoy or health messages; one pool would refuse the second.
+Another package may bring the same messages; one pool would refuse the second.
 """
 
 from google.protobuf import struct_pb2

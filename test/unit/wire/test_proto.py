@@ -8,6 +8,7 @@ import pytest
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
+from epp.request.gen import httpbody_pb2, vllm_engine_pb2
 from epp.wire.gen import (
     base_pb2,
     external_processor_pb2,
@@ -21,7 +22,9 @@ MODULES = (
     external_processor_pb2,
     health_pb2,
     http_status_pb2,
+    httpbody_pb2,
     processing_mode_pb2,
+    vllm_engine_pb2,
 )
 UPSTREAM = Path(__file__).parents[3] / "proto" / "upstream.binpb"
 

@@ -1,0 +1,1 @@
+"""Compiled from `proto/` by `make generate`; nothing here is written by hand."""
