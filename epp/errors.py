@@ -137,10 +137,10 @@ class ConfigError(EppError):
 
 
 class CannotListen(EppError, OSError):
-    """A port that cannot be had; the message names the flag, the port and the reason."""
+    """A port or socket that cannot be had; the message names the flag, the place, the reason."""
 
-    def __init__(self, flag: str, port: int, why: OSError) -> None:
-        super().__init__(f"{flag} {port}: cannot listen: {why.strerror or why}")
+    def __init__(self, flag: str, where: int | str, why: OSError) -> None:
+        super().__init__(f"{flag} {where}: cannot listen: {why.strerror or why}")
 
 
 class ProtocolFault(EppError):

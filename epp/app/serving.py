@@ -5,7 +5,7 @@ import datetime as dt
 import socket
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -31,6 +31,7 @@ from epp.wire.tls import (
     self_signed,
     tls_settings,
 )
+from epp.wire.tuning import read_limits
 
 LEAVING_SECONDS: Final = 1.0
 """How long before a drain's end responses are left, each right after a piece of it."""
@@ -85,8 +86,12 @@ class Serving:
         """Listen on both. Raises CannotListen; nothing stays open then."""
         options = self._options
         try:
-            ext_proc = await self._listen(self.ext_proc, "--grpc-port", options.grpc_port)
-            health = await self._listen(self.health, "--grpc-health-port", options.grpc_health_port)
+            ext_proc = await self._listen_ext_proc()
+            health = await self._listen(
+                self.health,
+                "--grpc-health-port",
+                listening(options.grpc_host, options.grpc_health_port),
+            )
         except BaseException:
             await self.close()
             raise
@@ -100,11 +105,22 @@ class Serving:
         leaving.cancel()
         await self.health.close()
 
-    async def _listen(self, server: WireServer, flag: str, port: int) -> int:
+    async def _listen_ext_proc(self) -> int:
+        options = self._options
+        how = replace(
+            listening(options.grpc_host, options.grpc_port), reuse_port=options.grpc_reuse_port
+        )
+        if options.grpc_socket:
+            how = replace(how, socket=Path(options.grpc_socket))
+        return await self._listen(self.ext_proc, "--grpc-port", how)
+
+    async def _listen(self, server: WireServer, flag: str, how: Listening) -> int:
         try:
-            return await server.listen(listening(self._options.grpc_host, port))
+            return await server.listen(how)
         except OSError as error:
-            raise CannotListen(flag, port, error) from error
+            if error.filename:
+                raise CannotListen("--grpc-socket", error.filename, error) from error
+            raise CannotListen(flag, how.port, error) from error
 
     async def close(self) -> None:
         """At once; also what a drain is cut short with."""
@@ -113,28 +129,16 @@ class Serving:
 
     def _server(self, methods: Methods, *, secure: bool) -> WireServer:
         pairs = self._pairs() if secure and self._options.secure_serving else None
+        limits = limits_of(self._options)
         settings = tls_settings(self._options.tls_min_version, self._options.tls_cipher_suites)
         if self._options.wire == "grpcio":
             # Here, so that a start on our own wire does not load grpc.
             from epp.wire.grpcio_shell import GrpcioServer
 
             credentials = grpcio_credentials(pairs, settings) if pairs else None
-            return GrpcioServer(
-                methods, self._on_fault, credentials=credentials, max_message_size=self._largest
-            )
+            return GrpcioServer(methods, self._on_fault, credentials=credentials, limits=limits)
         contexts = TlsContexts(pairs, settings) if pairs else None
-        # The byte budget says 503 to what one connection may not cut before: the last message of a
-        # body is held twice for a moment, as a message and as a body.
-        limits = Limits(
-            max_message_size=self._largest,
-            max_assembling=self._options.max_held_bytes + self._largest,
-        )
         return Server(methods, self._on_fault, limits=limits, tls=contexts)
-
-    @property
-    def _largest(self) -> int:
-        """Bytes of the largest message: a buffered body of the limit, and what is around it."""
-        return self._options.max_body_bytes + (1 << 20)
 
     def _pairs(self) -> KeyPairs:
         if self._options.cert_path:
@@ -145,6 +149,17 @@ class Serving:
         # Not what it says: that may quote a body.
         trace = "".join(traceback.format_tb(error.__traceback__))
         self._log.error("fault in a gRPC method", error=type(error).__name__, trace=trace)
+
+
+def limits_of(options: RunOptions) -> Limits:
+    """The wire's limits: those given, and those that follow from the largest body and from all.
+
+    The byte budget says 503 to what one connection may not cut before: the last message of a body
+    is held twice for a moment, as a message and as a body. Raises ConfigError.
+    """
+    largest = options.max_body_bytes + (1 << 20)
+    following = Limits(max_message_size=largest, max_assembling=options.max_held_bytes + largest)
+    return read_limits(options.wire_limits, options.wire, following)
 
 
 def listening(host: str, port: int) -> Listening:

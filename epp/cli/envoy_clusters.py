@@ -6,6 +6,7 @@ from typing import Final
 
 from epp.cli.envoy_filters import PICKER, PICKER_SERVICE, POOL
 from epp.cli.envoy_template import (
+    UNIX,
     Address,
     Gateway,
     Tree,
@@ -100,9 +101,14 @@ def picker_cluster(gateway: Gateway) -> Tree:
             # too. Where none is healthy all are: one that drains or is not ready still answers.
             "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
             "health_checks": [health_check()],
-            "transport_socket": tls() if gateway.picker_tls else None,
+            "transport_socket": tls() if gateway.picker_tls and not beside(gateway) else None,
         }
     )
+
+
+def beside(gateway: Gateway) -> bool:
+    """Whether pickers are reached through Unix sockets, which are never encrypted."""
+    return any(host.startswith(UNIX) for host, _ in gateway.pickers)
 
 
 def health_check() -> Tree:
@@ -150,6 +156,9 @@ def http_options(explicit: Tree, *, idle_seconds: float | None = None) -> Tree:
 
 
 def _is_numeric(host: str) -> bool:
+    """Whether there is nothing to resolve."""
+    if host.startswith(UNIX):
+        return True
     try:
         ipaddress.ip_address(host)
     except ValueError:

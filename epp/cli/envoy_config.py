@@ -8,7 +8,7 @@ import yaml
 
 from epp.cli.envoy_clusters import picker_cluster, pool_cluster
 from epp.cli.envoy_filters import listener
-from epp.cli.envoy_template import Address, Gateway, Tree, socket_address
+from epp.cli.envoy_template import UNIX, Address, Gateway, Tree, socket_address
 from epp.domain.endpoint import split_address
 from epp.errors import ConfigError
 
@@ -32,6 +32,17 @@ class HostAndPort(click.ParamType[Address]):
         if port is None:
             self.fail(f"{value!r} has no port", param, ctx)
         return host, port
+
+
+class PickerAddress(HostAndPort):
+    """`host:port`, or `unix:PATH` for a picker on the same machine."""
+
+    name = "HOST:PORT|unix:PATH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and value.startswith(f"{UNIX}/"):
+            return value, 0
+        return super().convert(value, param, ctx)
 
 
 HOST_AND_PORT: Final = HostAndPort()
@@ -92,7 +103,7 @@ def config_yaml(gateway: Gateway) -> str:
 @click.option("--admin-port", default=ADMIN_PORT, show_default=True, help="Port of Envoy's admin.")
 @click.option(
     "--ext-proc",
-    type=HOST_AND_PORT,
+    type=PickerAddress(),
     multiple=True,
     default=["127.0.0.1:9002"],
     show_default=True,
@@ -102,7 +113,7 @@ def config_yaml(gateway: Gateway) -> str:
     "--ext-proc-tls/--no-ext-proc-tls",
     default=True,
     show_default=True,
-    help="TLS to the pickers.",
+    help="TLS to the pickers; never on a Unix socket.",
 )
 @click.option(
     "--endpoints",
@@ -152,6 +163,8 @@ def command(
         raise click.UsageError("--lb=override-host needs --endpoints or --service, and not both")
     if lb == "original-dst" and (endpoints or service):
         raise click.UsageError("--lb=original-dst goes where the picker says; leave the pool out")
+    if len({host.startswith(UNIX) for host, _ in given["ext_proc"]}) > 1:
+        raise click.UsageError("--ext-proc: give Unix sockets or ports, not both")
     gateway = Gateway(
         request=given["request"],
         response=given["response"],

@@ -13,10 +13,12 @@ Request: TypeAlias = Literal["buffered", "duplex"]
 Response: TypeAlias = Literal["full", "watch", "forget"]
 Balancing: TypeAlias = Literal["override-host", "original-dst"]
 Address: TypeAlias = tuple[str, int]
+"""Host and port; a Unix socket is `unix:PATH` and port 0."""
 
 API: Final = "type.googleapis.com/envoy"
 LARGEST_WINDOW: Final = 2**31 - 1
 SMALLEST_WINDOW: Final = 65_535
+UNIX: Final = "unix:"
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -57,6 +59,8 @@ def seconds(value: float) -> str:
 def socket_address(address: Address) -> Tree:
     """An address as Envoy takes it in listeners, endpoints and the admin page."""
     host, port = address
+    if host.startswith(UNIX):
+        return {"pipe": {"path": host.removeprefix(UNIX)}}
     return {"socket_address": {"address": host, "port_value": port}}
 
 

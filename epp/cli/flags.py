@@ -4,7 +4,7 @@ Defaults are those of `RunOptions`. The names are the Go pickers', so that the a
 deployments work; docs/migration.md lists them and a test holds it against this table.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal, cast
 
@@ -12,6 +12,8 @@ import click
 
 from epp.cli.syntax import DURATION, NAMES, NUMBERS, QUANTITY
 from epp.config.options import RunOptions
+from epp.errors import ConfigError
+from epp.wire.tuning import read_limits
 
 DEFAULTS: Final = {field.name: field.default for field in fields(RunOptions)}
 
@@ -54,7 +56,9 @@ FLAGS: Final = (
     Flag("refresh-metrics-interval", DURATION, "shortest time between scrapes of an endpoint"),
     Flag("wire", click.Choice(["http2", "grpcio"]), "what serves the ext_proc port"),
     Flag("grpc-host", click.STRING, "address of the ext_proc and health ports; empty is all"),
-    Flag("grpc-port", click.INT, "port of ext_proc"),
+    Flag("grpc-port", click.INT, "port of ext_proc; -1 for none beside --grpc-socket"),
+    Flag("grpc-reuse-port", click.BOOL, "let other pickers listen on the same ext_proc port"),
+    Flag("grpc-socket", click.STRING, "Unix socket that serves ext_proc too, without TLS"),
     Flag("grpc-health-port", click.INT, "port of the health service"),
     Flag("metrics-host", click.STRING, "address of /metrics; empty is all"),
     Flag("metrics-port", click.INT, "port of /metrics"),
@@ -79,6 +83,13 @@ FLAGS: Final = (
     Flag("max-held-bytes", QUANTITY, "largest sum of request bodies held at once"),
     Flag("max-header-bytes", QUANTITY, "largest header block of a request"),
     Flag("max-json-depth", click.INT, "deepest nesting of a JSON body"),
+    Flag(
+        "wire-limit",
+        click.STRING,
+        "limit of the ext_proc wire as name=value; repeatable",
+        "wire_limits",
+        True,
+    ),
     Flag("max-loop-lag", DURATION, "event loop lag above which requests are refused; 0s: never"),
     Flag(
         "v", click.INT, "verbosity: 1 warnings, 2 refusals and changes, 4 everything", "verbosity"
@@ -177,7 +188,25 @@ def run_options(values: Mapping[str, Any]) -> RunOptions:
     level = values[ZAP_LEVEL.replace("-", "_")]
     if level is not None:
         filled["verbosity"] = verbosity_of(level)
-    return RunOptions(**filled).check()
+    options = RunOptions(**filled)
+    problems = [*problems_of(options.check), *problems_of(lambda: wire_limits(options))]
+    if problems:
+        raise ConfigError(problems)
+    return options
+
+
+def wire_limits(options: RunOptions) -> object:
+    """The wire's limits as they will be. Raises ConfigError."""
+    return read_limits(options.wire_limits, options.wire)
+
+
+def problems_of(check: Callable[[], object]) -> tuple[str, ...]:
+    """Everything that a check finds wrong."""
+    try:
+        check()
+    except ConfigError as error:
+        return error.problems
+    return ()
 
 
 def verbosity_of(level: str) -> int:

@@ -8,6 +8,8 @@ from epp.errors import ConfigError
 Wire: TypeAlias = Literal["http2", "grpcio"]
 LARGEST_PORT = 65535
 MOST_TARGET_PORTS = 8
+LONGEST_SOCKET_PATH = 107
+"""Bytes that fit into a Unix socket's address, on Linux."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -53,6 +55,10 @@ class RunOptions:
     wire: Wire = "http2"
     grpc_host: str = ""
     grpc_port: int = 9002
+    """Of ext_proc; -1 serves it on `grpc_socket` alone."""
+    grpc_reuse_port: bool = False
+    grpc_socket: str = ""
+    """Path of a Unix socket that serves ext_proc too, unencrypted."""
     grpc_health_port: int = 9003
     metrics_host: str = ""
     metrics_port: int = 9090
@@ -77,6 +83,8 @@ class RunOptions:
     """Of all bodies together."""
     max_header_bytes: int = 64 << 10
     max_json_depth: int = 64
+    wire_limits: tuple[str, ...] = ()
+    """Limits of the wire, each `name=value`; the wire knows the names."""
     max_loop_lag: float = 0.5
     """How late the event loop may be before new requests are refused as overloaded; 0 is never."""
 
@@ -124,7 +132,7 @@ class RunOptions:
     def _out_of_range(self) -> list[str]:
         problems = []
         for flag, port, least in (
-            ("--grpc-port", self.grpc_port, 0),
+            ("--grpc-port", self.grpc_port, -1 if self.grpc_socket else 0),
             ("--grpc-health-port", self.grpc_health_port, 0),
             ("--metrics-port", self.metrics_port, 0),
             ("--debug-port", self.debug_port, -1),
@@ -132,6 +140,8 @@ class RunOptions:
         ):
             if not least <= port <= LARGEST_PORT:
                 problems.append(f"{flag}: {port} is no port; give {least} to {LARGEST_PORT}")
+        if len(self.grpc_socket.encode()) > LONGEST_SOCKET_PATH:
+            problems.append(f"--grpc-socket: at most {LONGEST_SOCKET_PATH} bytes of path")
         if len(self.endpoint_target_ports) > MOST_TARGET_PORTS:
             problems.append(f"--endpoint-target-ports: at most {MOST_TARGET_PORTS} ports")
         if self.max_body_bytes > self.max_held_bytes:

@@ -5,14 +5,17 @@ One coroutine per call writes; a task beside it reads. Nothing here knows what a
 
 import asyncio
 import contextlib
+import errno
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import grpc
 
 from epp.wire.calls import CallError, Cancellation, Handler, Metadata, Method, Methods, Status
-from epp.wire.sockets import Listening
+from epp.wire.limits import Limits
+from epp.wire.listeners import NO_PORT, SOCKET_MODE, Listening, SocketFile, clear_the_way
 
 _HIGH_WATER: Final = 256 << 10
 _LINGER_SECONDS: Final = 1.0
@@ -26,8 +29,8 @@ Context: TypeAlias = Any
 class GrpcioServer:
     """Serves gRPC methods through grpc.aio, as `sockets.Server` does through our own wire.
 
-    `credentials` None serves in the clear. `on_fault` hears the exceptions of handlers. Sizes are
-    in bytes.
+    `credentials` None serves in the clear, and Unix sockets always are. `on_fault` hears the
+    exceptions of handlers. Of `limits` it has those of `tuning.GRPCIO` and the message size.
     """
 
     def __init__(
@@ -36,18 +39,14 @@ class GrpcioServer:
         on_fault: Callable[[Exception], None],
         *,
         credentials: grpc.ServerCredentials | None = None,
-        max_message_size: int = 16 << 20,
-        max_streams: int = 1_000,
+        limits: Limits | None = None,
     ) -> None:
         self._methods = methods
         self._on_fault = on_fault
         self._credentials = credentials
-        self._options = (
-            ("grpc.max_receive_message_length", max_message_size),
-            ("grpc.max_send_message_length", max_message_size),
-            ("grpc.max_concurrent_streams", max_streams),
-        )
+        self._options = _options(limits or Limits())
         self._server: Any = None
+        self._file: SocketFile | None = None
         self._calls: set[_Call] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -58,12 +57,14 @@ class GrpcioServer:
         return len(self._calls)
 
     async def listen(self, how: Listening) -> int:
-        """Listen on TCP; returns the port. Raises OSError when the address cannot be had."""
+        """Listen; returns the port, NO_PORT for none. Raises OSError when it cannot be had."""
         reuse = ("grpc.so_reuseport", int(how.reuse_port))
         self._server = grpc.aio.server(
             handlers=(_Routes(self._methods, self._carry),), options=(*self._options, reuse)
         )
-        port = self._bind(_address(how))
+        if how.socket is not None:
+            self._bind_socket(how.socket)
+        port = NO_PORT if how.port == NO_PORT else self._bind(_address(how), self._credentials)
         await self._server.start()
         return port
 
@@ -74,6 +75,9 @@ class GrpcioServer:
         """
         if self._server is None:
             return
+        if self._file is not None:
+            self._file.remove()
+            self._file = None
         seconds = max(0.0, deadline - asyncio.get_running_loop().time())
         stopped = asyncio.ensure_future(self._server.stop(seconds + _LINGER_SECONDS))
         with contextlib.suppress(TimeoutError):
@@ -88,11 +92,21 @@ class GrpcioServer:
         """Stop at once: open calls hear `stopping`, then they are cut."""
         await self.drain(asyncio.get_running_loop().time())
 
-    def _bind(self, address: str) -> int:
+    def _bind_socket(self, path: Path) -> None:
+        # grpc takes any socket away, served or not.
+        clear_the_way(path)
         try:
-            if self._credentials is None:
+            self._bind(f"unix:{path}", None)
+        except OSError as error:
+            raise OSError(errno.EACCES, str(error), str(path)) from error
+        path.chmod(SOCKET_MODE)
+        self._file = SocketFile(path)
+
+    def _bind(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
+        try:
+            if credentials is None:
                 return int(self._server.add_insecure_port(address))
-            return int(self._server.add_secure_port(address, self._credentials))
+            return int(self._server.add_secure_port(address, credentials))
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}") from error
 
@@ -106,6 +120,21 @@ class GrpcioServer:
             self._calls.discard(call)
             if not self._calls:
                 self._idle.set()
+
+
+def _options(limits: Limits) -> tuple[tuple[str, int], ...]:
+    """Channel arguments; a time of 0 is never, as grpc has it where nothing is said."""
+    times = {
+        "grpc.keepalive_time_ms": limits.keepalive_interval,
+        "grpc.keepalive_timeout_ms": limits.keepalive_timeout,
+        "grpc.max_connection_idle_ms": limits.idle_timeout,
+    }
+    return (
+        ("grpc.max_receive_message_length", limits.max_message_size),
+        ("grpc.max_send_message_length", limits.max_message_size),
+        ("grpc.max_concurrent_streams", limits.max_streams),
+        *((name, int(1_000 * seconds)) for name, seconds in times.items() if seconds),
+    )
 
 
 def _address(how: Listening) -> str:

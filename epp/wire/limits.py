@@ -1,25 +1,48 @@
 """What a peer may ask of a connection, and counts of what peers did.
 
 Every limit has a default that a well-behaved Envoy or gRPC client never meets. A rate is a number
-of events in one `Limits.interval`.
+of events in one `Limits.interval`. How a command line sets them is in `tuning`.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
+from typing import Final
 
 from epp.wire.frames import (
     DEFAULT_FRAME_SIZE,
     DEFAULT_WINDOW,
     LARGEST_FRAME_SIZE,
-    LARGEST_WINDOW,
 )
+
+_MOST: Final = 1 << 30
+_WEEK: Final = 7 * 24 * 3_600.0
+_RANGES: Final = {
+    "max_connections": (1, _MOST),
+    "max_streams": (1, _MOST),
+    "max_frame_size": (DEFAULT_FRAME_SIZE, LARGEST_FRAME_SIZE),
+    "stream_window": (DEFAULT_FRAME_SIZE, _MOST),
+    "connection_window": (DEFAULT_WINDOW, _MOST),
+    "max_message_size": (0, math.inf),
+    "max_assembling": (0, math.inf),
+    "max_queued": (0, 1 << 40),
+    "slowest_rate": (1, _MOST),
+    "interval": (0.1, 3_600.0),
+    "keepalive_timeout": (0.1, _WEEK),
+}
+"""Where a limit may lie, ends included, unless 0 to a lot will do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Limits of one connection; sizes in bytes, times in seconds. 0 turns a time limit off."""
+    """Limits of one connection; sizes in bytes, times in seconds. 0 turns a time limit off.
 
+    Raises ValueError with every value that lies outside its `range_of`.
+    """
+
+    max_connections: int = 1_024
+    """Of the server: the one more is closed at once."""
     max_streams: int = 1_000
     max_frame_size: int = DEFAULT_FRAME_SIZE
     stream_window: int = 1 << 20
@@ -70,19 +93,23 @@ class Limits:
     """Between the two steps of a drain, when the client's PING answer does not come sooner."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            if getattr(self, field.name) < 0:
-                raise ValueError(f"{field.name} is negative; give 0 or more")
-        least = {"stream_window": DEFAULT_FRAME_SIZE, "connection_window": DEFAULT_WINDOW}
-        for name, size in least.items():
-            if not size <= getattr(self, name) <= LARGEST_WINDOW:
-                raise ValueError(f"{name} must lie in {size}..{LARGEST_WINDOW}")
-        if self.slowest_rate == 0:
-            raise ValueError("slowest_rate is 0; give 1 or more")
-        if not DEFAULT_FRAME_SIZE <= self.max_frame_size <= LARGEST_FRAME_SIZE:
-            raise ValueError(
-                f"max_frame_size must lie in {DEFAULT_FRAME_SIZE}..{LARGEST_FRAME_SIZE}"
-            )
+        problems = []
+        for name in LIMIT_NAMES:
+            least, most = range_of(name)
+            if not least <= (value := getattr(self, name)) <= most:
+                problems.append(f"{name} is {value}; give {least} to {most}")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+
+def range_of(name: str) -> tuple[float, float]:
+    """The least and the most a limit may be. Raises KeyError for a name that is none."""
+    return _RANGES.get(name) or ((0.0, _WEEK) if TIMES[name] else (0, _MOST))
+
+
+TIMES: Final = {field.name: field.type == "float" for field in fields(Limits)}
+"""Each limit's name, and whether it is in seconds."""
+LIMIT_NAMES: Final = tuple(TIMES)
 
 
 @dataclass(slots=True)

@@ -10,35 +10,27 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from epp.wire.grpc import Router
 from epp.wire.http2 import Connection
 from epp.wire.limits import Counters, Limits
+from epp.wire.listeners import NO_PORT, Listening, SocketFile, tcp_listener, unix_listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from epp.wire.calls import Methods
+
+__all__ = ["Listening", "Server", "Session"]
+
+Contexts: TypeAlias = "Callable[[], ssl.SSLContext]"
 
 _SWEEP_SECONDS: Final = 0.25
 _LINGER_SECONDS: Final = 2.0
 _TLS_GOODBYE_SECONDS: Final = 0.5
 _SOCKET_BUFFER: Final = 1 << 20
 _ACCEPT_RETRY_SECONDS: Final = 0.1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listening:
-    """How a server listens. `port` 0 lets the system choose."""
-
-    host: str = "127.0.0.1"
-    port: int = 0
-    reuse_port: bool = False
-    backlog: int = 1_024
-    max_connections: int = 1_024
 
 
 class Session(asyncio.Protocol):
@@ -130,8 +122,8 @@ class Server:
     """Serves gRPC methods on sockets.
 
     `tls` is asked for the context of each new connection, so a reloaded certificate is used from
-    the next connection on and none is dropped; None serves in the clear. `on_fault` hears the
-    exceptions of handlers and of `tls`.
+    the next connection on and none is dropped; None serves in the clear, and Unix sockets always
+    are. `on_fault` hears the exceptions of handlers and of `tls`.
     """
 
     def __init__(
@@ -140,7 +132,7 @@ class Server:
         on_fault: Callable[[Exception], None],
         *,
         limits: Limits | None = None,
-        tls: Callable[[], ssl.SSLContext] | None = None,
+        tls: Contexts | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.limits = limits or Limits()
@@ -150,26 +142,24 @@ class Server:
         self._past = Counters()
         self._sessions: set[Session] = set()
         self._listeners: list[socket.socket] = []
-        self._paths: list[Path] = []
+        self._files: list[SocketFile] = []
         self._accepting: list[asyncio.Task[None]] = []
         self._greeting: set[asyncio.Task[None]] = set()
-        self._max_connections = Listening().max_connections
         self._sweep: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._empty.set()
 
     async def listen(self, how: Listening) -> int:
-        """Listen on TCP; returns the port. Raises OSError when the address cannot be had."""
-        listener = _tcp_listener(how)
-        self._serve(listener, how)
+        """Listen; returns the port, NO_PORT for none. Raises OSError when it cannot be had."""
+        if how.socket is not None:
+            self._serve(unix_listener(how.socket, how.backlog), None)
+            self._files.append(SocketFile(how.socket))
+        if how.port == NO_PORT:
+            return NO_PORT
+        listener = tcp_listener(how)
+        self._serve(listener, self._tls)
         port: int = listener.getsockname()[1]
         return port
-
-    async def listen_unix(self, path: Path, how: Listening | None = None) -> None:
-        """Listen on a Unix socket, replacing a socket file that a dead process left."""
-        how = how or Listening()
-        self._serve(_unix_listener(path, how.backlog), how)
-        self._paths.append(path)
 
     @property
     def counters(self) -> Counters:
@@ -237,15 +227,14 @@ class Server:
 
     # ---- accepting
 
-    def _serve(self, listener: socket.socket, how: Listening) -> None:
+    def _serve(self, listener: socket.socket, tls: Contexts | None) -> None:
         listener.setblocking(False)
         self._listeners.append(listener)
-        self._max_connections = how.max_connections
-        self._accepting.append(self.loop.create_task(self._accept_all(listener)))
+        self._accepting.append(self.loop.create_task(self._accept_all(listener, tls)))
         if self._sweep is None:
             self._sweep = self.loop.call_later(_SWEEP_SECONDS, self._tick)
 
-    async def _accept_all(self, listener: socket.socket) -> None:
+    async def _accept_all(self, listener: socket.socket, tls: Contexts | None) -> None:
         while True:
             try:
                 accepted, address = await self.loop.sock_accept(listener)
@@ -253,19 +242,19 @@ class Server:
                 # Out of descriptors, or the client left while it waited: try again a bit later.
                 await asyncio.sleep(_ACCEPT_RETRY_SECONDS)
                 continue
-            if len(self._sessions) + len(self._greeting) >= self._max_connections:
+            if len(self._sessions) + len(self._greeting) >= self.limits.max_connections:
                 self._past.connections_refused += 1
                 accepted.close()
                 continue
-            task = self.loop.create_task(self._greet(accepted, address))
+            task = self.loop.create_task(self._greet(accepted, address, tls))
             self._greeting.add(task)
             task.add_done_callback(self._greeting.discard)
 
-    async def _greet(self, accepted: socket.socket, address: object) -> None:
+    async def _greet(self, accepted: socket.socket, address: object, tls: Contexts | None) -> None:
         """Set a connection up, with the TLS context of this moment."""
         peer = _peer_name(accepted, address)
         try:
-            context = self._context()
+            context = tls() if tls is not None else None
             if accepted.family != socket.AF_UNIX:
                 accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except Exception as error:  # noqa: BLE001 - no certificate now is no reason to stop serving
@@ -285,11 +274,6 @@ class Server:
         except OSError:
             self._past.handshakes_failed += 1
 
-    def _context(self) -> ssl.SSLContext | None:
-        if self._tls is None:
-            return None
-        return self._tls()
-
     def _handshake_timeout(self, context: ssl.SSLContext | None) -> float | None:
         return None if context is None else self.limits.handshake_timeout or None
 
@@ -299,55 +283,18 @@ class Server:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for file in self._files:
+            file.remove()
+        self._files = []
         for listener in self._listeners:
             listener.close()
         self._listeners = []
-        for path in self._paths:
-            path.unlink(missing_ok=True)
-        self._paths = []
 
     def _tick(self) -> None:
         self._sweep = self.loop.call_later(_SWEEP_SECONDS, self._tick)
         now = self.loop.time()
         for session in list(self._sessions):
             session.tick(now)
-
-
-def _tcp_listener(how: Listening) -> socket.socket:
-    wide = ":" in how.host
-    return socket.create_server(
-        (how.host, how.port),
-        family=socket.AF_INET6 if wide else socket.AF_INET,
-        backlog=how.backlog,
-        reuse_port=how.reuse_port,
-        dualstack_ipv6=how.host == "::" and socket.has_dualstack_ipv6(),
-    )
-
-
-def _unix_listener(path: Path, backlog: int) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if _abandoned(path):
-            path.unlink(missing_ok=True)
-        listener.bind(str(path))
-        listener.listen(backlog)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def _abandoned(path: Path) -> bool:
-    """Whether `path` is a socket that nobody listens on: all that may be taken away."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            return path.is_socket()
-        except OSError:
-            return False
-    return False
 
 
 def _peer_name(accepted: socket.socket, address: object) -> str:

@@ -19,6 +19,7 @@ from support.wire_echo import echo_methods
 from epp.wire.calls import Cancellation
 from epp.wire.frames import PREFACE
 from epp.wire.limits import Limits
+from epp.wire.listeners import NO_PORT
 from epp.wire.sockets import Listening, Server
 
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -82,7 +83,7 @@ async def served(request, tmp_path):
         tls=(lambda: certificate.context) if certificate else None,
     )
     if request.param == "unix":
-        await server.listen_unix(tmp_path / "epp.sock")
+        await server.listen(Listening(port=NO_PORT, socket=tmp_path / "epp.sock"))
         target = f"unix:{tmp_path}/epp.sock"
     else:
         target = f"localhost:{await server.listen(Listening())}"
@@ -300,9 +301,9 @@ async def test_a_client_without_tls_fails_its_handshake_alone(tmp_path):
 class TestSockets:
     @pytest.fixture
     async def listening(self):
-        limits = Limits(handshake_timeout=0.3, stall_timeout=0.5)
+        limits = Limits(max_connections=2, handshake_timeout=0.3, stall_timeout=0.5)
         server = Server(echo_methods(), _raise, limits=limits)
-        port = await server.listen(Listening(max_connections=2))
+        port = await server.listen(Listening())
         yield server, port
         await server.close()
 

@@ -83,7 +83,12 @@ class Picker:
         await self.start()
 
     def _port_args(self) -> list[str]:
-        return [f"{flag}={self.ports.get(name, 0)}" for name, flag in PORT_FLAGS.items()]
+        ports = {name: self.ports.get(name, 0) for name in PORT_FLAGS}
+        return [
+            f"{PORT_FLAGS[name]}={port}"
+            for name, port in ports.items()
+            if not any(arg.startswith(f"{PORT_FLAGS[name]}=") for arg in self.args)
+        ]
 
     async def _ready(self) -> dict[str, int]:
         assert self.process is not None

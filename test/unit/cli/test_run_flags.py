@@ -173,11 +173,33 @@ def test_a_flag_that_named_a_metric_points_to_the_configuration(name):
         (["--endpoint-target-ports=1,2,3,4,5,6,7,8,9"], "at most 8"),
         (["--max-body-bytes=2Gi"], "--max-held-bytes"),
         (["--max-json-depth=0"], "--max-json-depth"),
+        (["--wire-limit=max_ping=3"], "did you mean 'max_pings'?"),
+        (["--wire-limit=max_pings=3", "--wire=grpcio"], "--wire grpcio has no such limit"),
+        (["--grpc-port=-1"], "--grpc-port"),
+        ([f"--grpc-socket=/{'x' * 107}"], "at most 107 bytes"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_wrong_use_ends_with_2_and_says_what_to_do(args, says):
     assert says in refused(*args)
+
+
+def test_what_is_wrong_is_said_all_at_once():
+    said = refused("--wire-limit=max_pings=-1", "--wire-limit=nothing=1", "--max-json-depth=0")
+
+    assert all(word in said for word in ("max_pings", "nothing", "--max-json-depth"))
+
+
+def test_limits_of_the_wire_add_up():
+    given = ("--wire-limit=max_pings=7", "--wire-limit", "idle_timeout=1m")
+
+    assert parsed(*given).wire_limits == ("max_pings=7", "idle_timeout=1m")
+
+
+def test_a_socket_makes_the_port_needless():
+    options = parsed("--grpc-socket=/run/epp.sock", "--grpc-port", "-1")
+
+    assert (options.grpc_socket, options.grpc_port) == ("/run/epp.sock", -1)
 
 
 @pytest.mark.parametrize("word", ["-h", "--help", "-help"])
