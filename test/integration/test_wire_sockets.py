@@ -135,6 +135,6 @@ async def test_a_port_is_not_shared_unasked(wire):
     first, second = (wire({}, pytest.fail) for _ in range(2))
     port = await first.listen(Listening())
 
-    with pytest.raises(OSError, match="listen|in use"):
+    with pytest.raises(OSError, match=r"listen|in use"):
         await second.listen(Listening(port=port))
     await asyncio.gather(first.close(), second.close())

@@ -1,4 +1,4 @@
-"""Limits of the wire: their ranges, how a command line writes them, and the page that lists them."""
+"""Limits of the wire: ranges, how a command line writes them, and the page that lists them."""
 
 import re
 from pathlib import Path
@@ -91,7 +91,7 @@ def test_both_ends_of_a_range_and_the_default_can_be_set(name):
 
 
 def test_limits_out_of_range_are_all_named():
-    with pytest.raises(ValueError, match="max_streams is 0; give 1.*; interval is 0"):
+    with pytest.raises(ValueError, match=r"max_streams is 0; give 1.*; interval is 0"):
         Limits(max_streams=0, interval=0.0)
 
 
