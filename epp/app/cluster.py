@@ -23,6 +23,7 @@ from epp.kube.api import ALPHA_POOLS, OBJECTIVES, POOLS, REWRITES, Api, Kind
 from epp.kube.election import Election
 from epp.kube.endpoints import Wanted, parse_selector
 from epp.kube.follow import Follower
+from epp.kube.handover import takes_over
 from epp.kube.label import LeaderLabel
 from epp.kube.lease import Elector, Terms
 from epp.kube.objectives import ObjectiveBook, PoolName
@@ -45,6 +46,8 @@ LEADING: Final = "leading"
 OF_DEPLOYMENT: Final = re.compile(r"(.+)-[a-z0-9]+-[a-z0-9]{5}")
 """The name of a Deployment's pod."""
 UNDECIDED: Final = 503
+HANDOVER_SECONDS: Final = 20.0
+"""Who follows is known to be Ready after a retry of the election and a period of its probe."""
 
 
 def in_cluster(options: RunOptions) -> bool:
@@ -168,7 +171,14 @@ class Cluster:
         if self._electing is not None and self._election is not None:
             self._electing.cancel()
             await asyncio.gather(self._electing, return_exceptions=True)
-            await self._election.release()
+            handover = min(HANDOVER_SECONDS, self._options.drain_timeout / 2)
+            await self._election.release(self._takes_over, handover)
+
+    async def _takes_over(self, holder: str) -> bool:
+        """Whether who leads now gets what came here: by its label, else once it is Ready."""
+        if self._label is not None:
+            return True
+        return await takes_over(self._api, self._options.pool_namespace, holder)
 
     async def stop(self) -> None:
         """Close connections; tasks have ended by then."""

@@ -189,8 +189,14 @@ async def answer_of(response: aiohttp.ClientResponse) -> Answer:
         if size > LARGEST_ANSWER:
             raise Unreachable(f"{response.url.path}: an answer over {LARGEST_ANSWER} bytes")
         pieces.append(piece)
-    after = response.headers.get("Retry-After", "")
-    return Answer(response.status, b"".join(pieces), float(after) if after.isdigit() else None)
+    return Answer(
+        response.status, b"".join(pieces), retry_after(response.headers.get("Retry-After", ""))
+    )
+
+
+def retry_after(text: str) -> float | None:
+    """Seconds, where the header names some; a date, or anything else, is none."""
+    return float(text) if text.isascii() and text.isdigit() else None
 
 
 def kubeconfig_of(environ: Mapping[str, str]) -> str:

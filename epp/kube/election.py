@@ -2,8 +2,8 @@
 
 import asyncio
 import math
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeAlias
 
 from structlog.typing import FilteringBoundLogger
 
@@ -18,6 +18,9 @@ RELEASE_TRIES: Final = 3
 SUCCESSOR_RETRIES: Final = 2.5
 """Retry periods in which a candidate that is alive takes a lease that is nobody's."""
 SUCCESSOR_LOOKS: Final = 0.2
+
+TakesOver: TypeAlias = Callable[[str], Awaitable[bool]]
+"""Whether the holder of the lease, by its identity, can be reached in our place."""
 
 
 class Election:
@@ -77,21 +80,29 @@ class Election:
                 await self._write(ask)
         self._look()
 
-    async def release(self) -> None:
-        """Lead no more, and let others begin at once. To be called when `run` has ended."""
+    async def release(self, takes_over: TakesOver, seconds: float) -> None:
+        """Lead no more, and let others begin at once. To be called when `run` has ended.
+
+        Ends when another has taken over, or after `seconds`, but not before one that is alive can
+        have taken the lease: who is on its way out serves until then what still comes.
+        """
         if await self._release():
-            await self._wait_for_another()
+            least = SUCCESSOR_RETRIES * self.elector.terms.retry_period
+            await self._wait_for_another(takes_over, max(seconds, least))
         await asyncio.gather(*self._telling, return_exceptions=True)
 
-    async def _wait_for_another(self) -> None:
-        """Who is on its way out keeps serving what still comes until somebody else leads."""
+    async def _wait_for_another(self, takes_over: TakesOver, seconds: float) -> None:
         try:
-            async with asyncio.timeout(SUCCESSOR_RETRIES * self.elector.terms.retry_period):
-                while self.elector.holder in ("", self.elector.identity):
+            async with asyncio.timeout(seconds):
+                while not (self._another and await takes_over(self.elector.holder)):
                     await asyncio.sleep(SUCCESSOR_LOOKS)
                     await self._read(RELEASE_SECONDS)
         except TimeoutError:
-            self._log.info("nobody else leads yet", lease=self._name)
+            self._log.info("nobody else has taken over yet", lease=self._name)
+
+    @property
+    def _another(self) -> bool:
+        return self.elector.holder not in ("", self.elector.identity)
 
     async def _release(self) -> bool:
         """Whether the lease was ours and is nobody's now."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from epp.domain.endpoint import Endpoint
+from epp.domain.endpoint import Endpoint, split_address
 from epp.kube.objects import AlphaPool, Condition, Pod, Pool, seconds_of
 
 ACTIVE_PORTS: Final = ("llm-d.ai/active-ports", "inference.networking.k8s.io/active-ports")
@@ -60,7 +60,8 @@ def endpoints_of(pod: Pod, ports: tuple[int, ...]) -> tuple[Endpoint, ...]:
     A pod that is not ready, or is terminating, has endpoints that get nothing new.
     """
     meta, status = pod.metadata, pod.status
-    if not status.pod_ip or status.phase in OVER:
+    host = host_of(status.pod_ip)
+    if not host or status.phase in OVER:
         return ()
     ready = ready_condition(pod)
     serves = ready is not None and meta.deletion_timestamp is None
@@ -70,7 +71,7 @@ def endpoints_of(pod: Pod, ports: tuple[int, ...]) -> tuple[Endpoint, ...]:
         Endpoint(
             name=f"{meta.name}-rank-{rank}",
             namespace=meta.namespace,
-            host=status.pod_ip,
+            host=host,
             port=port,
             labels=meta.labels or {},
             pod=meta.name,
@@ -82,6 +83,14 @@ def endpoints_of(pod: Pod, ports: tuple[int, ...]) -> tuple[Endpoint, ...]:
         for rank, port in enumerate(ports)
         if active is None or port in active
     )
+
+
+def host_of(address: str) -> str:
+    """A pod's address in its canonical form, as others write it; empty for what is none."""
+    try:
+        return split_address(address)[0]
+    except ValueError:
+        return ""
 
 
 def ready_condition(pod: Pod) -> Condition | None:

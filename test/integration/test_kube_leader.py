@@ -84,6 +84,19 @@ async def test_a_clean_stop_hands_over_within_a_retry(server, tmp_path):
         assert {event["reason"] for event in server.all("events")} == {"LeaderElection"}
 
 
+async def test_who_is_on_its_way_out_answers_until_its_follower_is_ready(server, tmp_path):
+    server.put(pod("epp-1", "10.9.9.9", app="epp", ready=False))
+    async with pair(server, tmp_path, "--drain-timeout=30s") as (leader, follower):
+        await until(leader.health)
+        leader.process.send_signal(signal.SIGTERM)
+        await until(follower.health)
+        assert await sees_pods(leader)
+
+        server.put(pod("epp-1", "10.9.9.9", app="epp"))
+        assert await leader.ended() == 0
+        assert "nobody else has taken over" not in leader.log_text()
+
+
 async def test_a_killed_leader_is_followed_when_its_lease_is_over(server, tmp_path):
     async with pair(server, tmp_path) as (leader, follower):
         await until(leader.health)

@@ -1,7 +1,8 @@
 """Addresses of services on this machine: each connection goes to one ready endpoint, at random.
 
 What kube-proxy does in the kernel is done here by copying bytes. A connection stays with its
-endpoint until one side ends it, as there; a service without ready endpoints refuses connections.
+endpoint until one side ends it, as there. A service without ready endpoints leads to those that are
+on their way out and whose probes still pass; one without these too refuses connections.
 """
 
 import asyncio
@@ -113,13 +114,15 @@ def of_service(endpoints: Object, service: Object) -> bool:
 
 
 def targets(slices: Sequence[Object], name: str) -> list[Target]:
-    """Ready addresses with the number that the port of this name has there."""
-    return [
-        (address, port["port"])
+    """Addresses to send to, with the number that the port of this name has there."""
+    found = [
+        ((address, port["port"]), endpoint.get("conditions", {}))
         for each in slices
         for port in each.get("ports") or ()
         if (port.get("name") or "") == name
         for endpoint in each.get("endpoints") or ()
-        if endpoint.get("conditions", {}).get("ready", True)
         for address in endpoint["addresses"]
     ]
+    ready = [target for target, conditions in found if conditions.get("ready", True)]
+    leaving = [target for target, each in found if each.get("serving") and each.get("terminating")]
+    return ready or leaving

@@ -31,6 +31,11 @@ def test_an_ipv6_address_stands_in_brackets():
     assert endpoints(pod("a", "fd00::7"))[0].address == "[fd00::7]:8000"
 
 
+def test_an_address_takes_its_canonical_form_and_what_is_none_makes_no_endpoint():
+    assert endpoints(pod("a", "FD00:0:0::7"))[0].host == "fd00::7"
+    assert endpoints(pod("a", "fd00:::7")) == ()
+
+
 def test_labels_and_ready_time_come_along():
     made = endpoints(pod("a", since="2026-01-01T00:00:10Z", labels={"llm-d.ai/role": "decode"}))[0]
 

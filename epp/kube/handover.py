@@ -1,0 +1,41 @@
+"""Whether the picker that leads now can be reached in place of one that is on its way out."""
+
+import asyncio
+from typing import Final
+
+from epp.kube.api import PODS, Api, Unreachable
+from epp.kube.endpoints import ready_condition
+from epp.kube.objects import UNREADABLE, Pod
+from epp.kube.pool import decoder_of
+
+REACHED_SECONDS: Final = 1.0
+"""From a pod's being Ready until every node sends connections there, or nearly every one."""
+_POD: Final = decoder_of(Pod)
+
+
+async def takes_over(
+    api: Api, namespace: str, holder: str, *, settle: float = REACHED_SECONDS
+) -> bool:
+    """Whether the pod of a lease's `holder` is Ready, as a Service must see it.
+
+    False too where that cannot be known: no answer, no right to ask, no pod of that name. True
+    only `settle` seconds later, when connections go there.
+    """
+    try:
+        answer = await api.call("GET", PODS.path(namespace, pod_of(holder)), timeout=2.0)
+        if not answer.good or not serves(_POD(answer.body)):
+            return False
+    except (Unreachable, *UNREADABLE):
+        return False
+    await asyncio.sleep(settle)
+    return True
+
+
+def serves(pod: Pod) -> bool:
+    """Whether a Service sends new connections to the pod."""
+    return pod.metadata.deletion_timestamp is None and ready_condition(pod) is not None
+
+
+def pod_of(holder: str) -> str:
+    """The pod in an identity `POD_UNIQUE`; names of pods have no underscore."""
+    return holder.partition("_")[0]
