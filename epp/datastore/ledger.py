@@ -18,19 +18,28 @@ Find: TypeAlias = Callable[[str], Entry | None]
 """The entry at an address `host:port`."""
 Judge: TypeAlias = Callable[[Entry, bool | None], None]
 """Called when a request has ended, with what that says of the endpoint (`ejection.verdict`)."""
+FirstToken: TypeAlias = Callable[[str], None]
+"""Called with our id of a request whose first token is seen."""
 
 
 class Ledger:
     """Opens, moves and closes claims, and keeps the columns in step with them."""
 
     def __init__(
-        self, clock: Clock, table: Table, arrival_delay: float, find: Find, judge: Judge
+        self,
+        clock: Clock,
+        table: Table,
+        arrival_delay: float,
+        find: Find,
+        judge: Judge,
+        first_token: FirstToken,
     ) -> None:
         self._clock = clock
         self._table = table
         self._arrival_delay = arrival_delay
         self._find = find
         self._judge = judge
+        self._tell_first_token = first_token
 
     def open(self, entry: Entry, tokens: int, request_id: str, *, drain: bool) -> "Reservation":
         """A new claim on `entry`, as of now. Raises ValueError for a negative count of tokens."""
@@ -41,11 +50,12 @@ class Ledger:
         self._join(entry, claim, now)
         return Reservation(self, entry, claim, request_id)
 
-    def first_token(self, entry: Entry, claim: Claim) -> None:
+    def first_token(self, entry: Entry, claim: Claim, request_id: str) -> None:
         """The prompt of `claim` is through."""
         if claim.stage is not Stage.OVER:
             entry.account.first_token(claim, self._clock())
             self._table.write_load(entry)
+            self._tell_first_token(request_id)
 
     def move(self, entry: Entry, claim: Claim, address: str) -> Entry:
         """Where `claim` stands when `address` has served it; an unknown address changes nothing."""
@@ -84,7 +94,7 @@ class Reservation:
         self._entry = entry
         self._claim = claim
         self.request_id = request_id
-        """For people and logs; keys nothing."""
+        """Ours, and unique; keys nothing here."""
 
     @property
     def endpoint(self) -> Endpoint:
@@ -97,7 +107,7 @@ class Reservation:
 
     def first_token(self) -> None:
         """The first token of the answer is seen; further calls do nothing."""
-        self._ledger.first_token(self._entry, self._claim)
+        self._ledger.first_token(self._entry, self._claim, self.request_id)
 
     def served_by(self, address: str) -> None:
         """The gateway says that `address` (`host:port`) answered: the load moves there."""

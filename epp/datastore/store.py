@@ -7,7 +7,7 @@ All of it happens on the loop's thread and nothing here waits.
 import math
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import structlog
 
@@ -23,6 +23,7 @@ from epp.domain.clock import Clock
 from epp.domain.endpoint import Endpoint
 from epp.domain.pool import PoolView
 
+T = TypeVar("T")
 Subscriber: TypeAlias = Callable[[Sequence[Endpoint], Sequence[Endpoint]], None]
 """Called with the endpoints that came and those that went, after the store has changed."""
 
@@ -47,7 +48,12 @@ class Datastore:
         self._by_address: dict[str, Entry] = {}
         self._table = Table(settings.slow_start)
         self._ledger = Ledger(
-            clock, self._table, settings.arrival_delay, self._by_address.get, self._judge
+            clock,
+            self._table,
+            settings.arrival_delay,
+            self._by_address.get,
+            self._judge,
+            self._first_token,
         )
         self._shelves = Shelves()
         self._subscribers: list[Subscriber] = []
@@ -131,16 +137,20 @@ class Datastore:
         for entry in gone:
             try:
                 for hear in (*self._removal_hearers, *self._shelves.removal_hearers()):
-                    self._tell_removal(hear, entry.slot)
+                    self._tell("removal_hearer_failed", hear, entry.slot)
             finally:
                 self._slots.give_back(entry.slot)
 
-    def _tell_removal(self, hear: Callable[[int], None], slot: int) -> None:
+    def _first_token(self, request_id: str) -> None:
+        for hear in self._shelves.first_token_hearers:
+            self._tell("first_token_hearer_failed", hear, request_id)
+
+    def _tell(self, failed: str, hear: Callable[[T], None], what: T) -> None:
         try:
-            hear(slot)
+            hear(what)
         except Exception as error:  # noqa: BLE001 - logged; state of plugins must not stop the store
             self._log.error(
-                "removal_hearer_failed",
+                failed,
                 error=type(error).__name__,
                 trace="".join(traceback.format_tb(error.__traceback__)),
             )
@@ -340,7 +350,8 @@ class Datastore:
     def shelf(self, plugin_name: str, plugin_type: str) -> Shelf:
         """Where one plugin keeps its state; the same name and type see the same state.
 
-        Kept state with a method `on_removed(slot)` is told of endpoints that go.
+        Kept state with a method `on_removed(slot)` is told of endpoints that go, one with
+        `on_first_token(request_id)` of each answer whose first token is seen.
         """
         return self._shelves.shelf(plugin_name, plugin_type)
 

@@ -2,6 +2,7 @@
 
 from support.stores import Log, pod, store_of
 
+from epp.domain.response import Ending
 from epp.points import StateShelf
 
 
@@ -84,3 +85,50 @@ def test_what_no_shelf_in_use_asked_for_is_dropped():
 
     assert store.clear_unused_state([after]) == 1
     assert store.clear_unused_state([after]) == 0
+
+
+class Listening:
+    """State that notes whose first token was seen."""
+
+    def __init__(self):
+        self.heard = []
+
+    def on_first_token(self, request_id):
+        self.heard.append(request_id)
+
+
+def test_state_hears_of_first_tokens_while_a_request_is_open():
+    store = store_of(pod(0))
+    shelf = store.shelf("latency", "producer")
+    state = shelf.keep("answers", Listening)
+    one = store.reserve(pod(0), tokens=10, request_id="one")
+    other = store.reserve(pod(0), tokens=10, request_id="other")
+    one.first_token()
+    other.release(Ending.CLIENT_GONE)
+    other.first_token()
+
+    assert state.heard == ["one"]
+
+
+def test_state_that_was_dropped_hears_nothing_more():
+    store = store_of(pod(0))
+    state = store.shelf("latency", "producer").keep("answers", Listening)
+    store.clear_unused_state([])
+    store.reserve(pod(0), tokens=10, request_id="one").first_token()
+
+    assert state.heard == []
+
+
+class FailingListener:
+    def on_first_token(self, request_id):
+        raise KeyError(request_id)
+
+
+def test_state_that_fails_at_a_first_token_is_logged_and_stops_nothing():
+    log = Log()
+    store = store_of(pod(0), log=log)
+    store.shelf("latency", "producer").keep("answers", FailingListener)
+    reservation = store.reserve(pod(0), tokens=10, request_id="one")
+    reservation.first_token()
+
+    assert log.events() == ["first_token_hearer_failed"]
