@@ -1,7 +1,8 @@
 """Logs: one line of JSON for each event worth a line, none for each request.
 
 Levels follow Go's verbosity: 0 and 1 warnings, 2 and 3 (the default is 2) also what was refused and
-what changed, 4 and more everything. A prompt never comes near a log line.
+what changed, 4 and more all of our own, 6 and more what libraries say in detail. A prompt never
+comes near a log line.
 """
 
 import logging
@@ -30,6 +31,16 @@ def level_of(verbosity: int) -> int:
     if verbosity >= 4:
         return logging.DEBUG
     return logging.INFO if verbosity >= 2 else logging.WARNING
+
+
+def level_of_libraries(verbosity: int) -> int:
+    """A library's information lines are detail to us, and its own detail is a line for each byte.
+
+    Deployments of the Go pickers commonly ask for 4, and are to pay for no such lines.
+    """
+    if verbosity >= 6:
+        return logging.DEBUG
+    return logging.INFO if verbosity >= 4 else logging.WARNING
 
 
 def build_log(
@@ -67,8 +78,7 @@ class LibraryLogs(logging.Handler):
     """Puts what libraries log through the standard module into ours."""
 
     def __init__(self, log: FilteringBoundLogger, verbosity: int = 2) -> None:
-        # A library's information lines are detail to us.
-        super().__init__(logging.DEBUG if verbosity >= 4 else logging.WARNING)
+        super().__init__(level_of_libraries(verbosity))
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:

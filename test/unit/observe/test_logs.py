@@ -190,3 +190,16 @@ def test_what_libraries_log_becomes_a_line_of_ours():
 
     told = [(line["event"], line["logger"], line["level"]) for line in lines.read]
     assert told == [("something odd", "aiohttp.server", "warning")]
+
+
+@pytest.mark.parametrize(
+    ("verbosity", "written"), [(2, []), (4, ["detail"]), (6, ["byte", "detail"])]
+)
+def test_libraries_speak_in_detail_only_where_that_is_asked_for(verbosity, written):
+    lines = Lines(verbosity=verbosity)
+    library = logging.Logger("hpack.hpack")
+    library.addHandler(LibraryLogs(lines.log, verbosity))
+    library.debug("byte")
+    library.info("detail")
+
+    assert [line["event"] for line in lines.read] == written
