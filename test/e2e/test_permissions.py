@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from support.cluster import Cluster, manifest
+from support.cluster import Cluster, manifest, moved
 from support.cluster_api import Object, until
 from support.suite import PICKER, SINGLE, TESTDATA
 
@@ -17,7 +17,8 @@ WITHHELD = [
 
 
 def documents() -> list[Object]:
-    return manifest(TESTDATA / SINGLE, E2E_NS=ROOM, E2E_IMAGE="localhost/epp:dev")
+    found = manifest(TESTDATA / SINGLE, E2E_NS=ROOM, E2E_IMAGE="localhost/epp:dev")
+    return moved(found, ROOM)
 
 
 def without(role: Object, resource: str, verb: str) -> Object:
