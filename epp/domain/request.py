@@ -20,6 +20,7 @@ class Dialect(enum.Enum):
 
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
+    GRPC = "grpc"
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -39,6 +40,14 @@ class Head(msgspec.Struct, frozen=True):
         return self.headers.get(":path", "").partition("?")[0]
 
 
+class Item(msgspec.Struct, frozen=True):
+    """An image or such: its hash at the engine, and the tokens it stands for."""
+
+    hash: str
+    start: int
+    length: int
+
+
 class Prompt(msgspec.Struct, frozen=True):
     """One prompt: token ids where the client gave them, else bytes that stand for its text.
 
@@ -48,6 +57,8 @@ class Prompt(msgspec.Struct, frozen=True):
 
     text: bytes = b""
     token_ids: Sequence[int] | None = None
+    items: tuple[Item, ...] = ()
+    """What stands among the token ids, in order; the ids alone do not tell one from another."""
 
     @property
     def tokens(self) -> int:

@@ -21,7 +21,9 @@ PASSTHROUGH: Final = "passthrough"
 _UNREAD: Final = ParsedBody(kind=PASSTHROUGH)
 _WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
-_WITHOUT_MODEL: Final = frozenset({PASSTHROUGH, "sglang_generate"})
+_WITHOUT_MODEL: Final = frozenset(
+    {PASSTHROUGH, "sglang_generate", "vertex_raw", "vllm_grpc_embed", "vllm_grpc_generate"}
+)
 _MODEL_NEEDED: Final = frozenset(
     {
         "chat",
@@ -90,7 +92,7 @@ class RequestReader:
         if not body:
             # The parser without paths of its own takes whatever comes.
             if head.method == "POST" and parser is not None and parser.paths:
-                raise BadRequest("body: empty; send a JSON object")
+                raise BadRequest("body: empty; send a JSON object, or a gRPC message")
             return _UNREAD
         if parser is None:
             raise BadRequest("path: no parser reads it; use a path of the API that is served")
@@ -102,6 +104,9 @@ class RequestReader:
         if len(parsed.model) > self._limits.model_chars:
             most = self._limits.model_chars
             raise BadRequest(f"model: longer than {most} characters; name one that is served")
+        most = self._limits.prompts
+        if len(parsed.prompts) > most:
+            raise TooLarge(f"body: more than {most} prompts; send fewer at once")
         read_as_json = parsed.kind != PASSTHROUGH and body.lstrip()[:1] == b"{"
         if read_as_json and deeper_than(body, self._limits.json_depth):
             raise TooLarge(

@@ -8,6 +8,8 @@ from typing import Final, Protocol
 from epp.domain.headers import NO_CHANGES, HeaderChanges
 from epp.domain.request import Request
 from epp.domain.response import ResponseHead, Usage
+from epp.request.grpc import is_grpc
+from epp.request.grpc_usage import grpc_body_for
 from epp.request.rewrite import rename_model
 from epp.request.sse import LineCutter, payloads
 from epp.request.usage import JsonTail, UsageCount
@@ -46,13 +48,16 @@ def response_body_for(
 ) -> ResponseBody | None:
     """What to feed the body of this response to, or None when it may pass unseen.
 
-    A compressed body, or one that is neither JSON nor an event stream, passes unseen.
+    A compressed body, or one that is neither JSON, an event stream nor gRPC, passes unseen; in a
+    gRPC response the model's name stays as it is.
     """
     name = request.model if request.model and request.model != request.target_model else None
     if name is None and not wants_usage:
         return None
     if head.headers.get("content-encoding", "identity").strip().lower() != "identity":
         return None
+    if is_grpc(head.headers):
+        return grpc_body_for(request.kind) if wants_usage else None
     count = UsageCount() if wants_usage else None
     media = head.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media == "text/event-stream":

@@ -11,6 +11,8 @@ from typing import Final, TypeAlias
 import msgspec
 
 from epp.errors import TooLarge
+from epp.request.gen.prediction_service_pb2 import RawPredictRequest
+from epp.request.grpc import decode, framed
 from epp.request.structure import walk
 
 Span: TypeAlias = tuple[int, int]
@@ -33,14 +35,24 @@ def rewrite_model(body: bytes, model: str) -> bytes:
     """`body`, a JSON object a parser has accepted, asking for `model`.
 
     Every top-level `model` is replaced, so that it does not matter which of two a server believes;
-    a body without one gets it as its first key. Raises `TooLarge` for too many keys `model`.
+    a body without one gets it as its first key; in a gRPC message the body is that inside of it.
+    Raises `TooLarge` for too many keys `model`.
     """
+    if body.startswith(b"\0"):
+        return _rewritten_inside(body, model)
     name = msgspec.json.encode(model)
     keys = list(itertools.islice(_keys(_MODEL, body), MOST_MODELS + 1))
     if len(keys) > MOST_MODELS:
         raise TooLarge(f"body: more than {MOST_MODELS} keys named model; send fewer")
     spans = _values(body, (key for key, depth, _ in keys if depth == 1))
     return _replaced(body, spans, name) if spans else _inserted(body, name)
+
+
+def _rewritten_inside(body: bytes, model: str) -> bytes:
+    """The same for JSON that Vertex AI's calls carry; no JSON begins with a zero."""
+    call = decode(RawPredictRequest.FromString, body)
+    call.http_body.data = rewrite_model(call.http_body.data, model)
+    return framed(call.SerializeToString())
 
 
 def rename_model(text: bytes, model: str) -> bytes:

@@ -13,7 +13,7 @@ from typing import Final
 
 from xxhash import xxh3_64_intdigest
 
-from epp.domain.request import Prompt
+from epp.domain.request import Item, Prompt
 
 BYTES_PER_TOKEN: Final = 4
 """Both the width of a packed token id and the estimate of a token's text."""
@@ -53,7 +53,32 @@ def block_keys(
     """
     packed = _packed(prompt)
     limit = len(packed) if max_tokens is None else min(len(packed), max_tokens * BYTES_PER_TOKEN)
+    if prompt.items:
+        return mixed(packed[:limit], block_tokens, seed, prompt.items)
     return chained(packed, block_tokens * BYTES_PER_TOKEN, seed, limit)
+
+
+def mixed(packed: bytes, block_tokens: int, seed: int, items: Sequence[Item]) -> list[int]:
+    """Keys of the full blocks of packed tokens among which `items` stand, as engines make them.
+
+    A block that an item reaches into has the item's hash in its key.
+    """
+    size = block_tokens * BYTES_PER_TOKEN
+    first = min(item.start for item in items) // block_tokens * size
+    keys = chained(packed, size, seed, min(first, len(packed)))
+    after = (max(item.start + item.length for item in items) // block_tokens + 1) * size
+    key = keys[-1] if keys else seed
+    for start in range(first, min(after, len(packed)) - size + 1, size):
+        (key,) = chained(packed[start : start + size], size, key)
+        key = folded(key, overlapping(items, start // BYTES_PER_TOKEN, block_tokens))
+        keys.append(key)
+    return keys + chained(packed[after:], size, key)
+
+
+def overlapping(items: Iterable[Item], start: int, length: int) -> list[str]:
+    """Hashes of the items that reach into these tokens, in the order they stand."""
+    end = start + length
+    return [i.hash for i in items if i.start < end and i.start + i.length > start]
 
 
 def chained(packed: bytes, size: int, seed: int, limit: int | None = None) -> list[int]:

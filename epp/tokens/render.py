@@ -11,9 +11,9 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from epp.domain.request import Request
+from epp.domain.request import Item, Request
 from epp.tokens.renderings import Renderings
-from epp.tokens.tokenized import Item, Tokenized, ids_of
+from epp.tokens.tokenized import Tokenized, ids_of
 
 Post: TypeAlias = Callable[[str, bytes], Awaitable[bytes]]
 """Sends a body to a path and returns the answer's. Raises OSError or TimeoutError."""
@@ -34,14 +34,16 @@ class _Place(msgspec.Struct, frozen=True):
     length: int
 
 
-class _Features(msgspec.Struct, frozen=True):
+class Features(msgspec.Struct, frozen=True):
+    """Images and such beside token ids, by modality."""
+
     mm_hashes: dict[str, list[str | None]] | None = None
     mm_placeholders: dict[str, list[_Place]] | None = None
 
 
 class _Row(msgspec.Struct, frozen=True):
     token_ids: list[int]
-    features: _Features | None = None
+    features: Features | None = None
 
 
 _ROWS: Final = msgspec.json.Decoder(list[_Row])
@@ -132,7 +134,7 @@ def rendered(answer: bytes) -> Tokenized:
         raise ValueError(f"no rendering: {error}") from error
 
 
-def items_of(features: _Features | None) -> tuple[Item, ...]:
+def items_of(features: Features | None) -> tuple[Item, ...]:
     """Images and such, in the order they stand."""
     if features is None or not features.mm_hashes or not features.mm_placeholders:
         return ()

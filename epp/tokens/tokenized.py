@@ -6,18 +6,10 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from epp.domain.request import Key, Prompt
-from epp.tokens.blocks import BYTES_PER_TOKEN, chained, folded, pack
+from epp.domain.request import Item, Key, Prompt
+from epp.tokens.blocks import BYTES_PER_TOKEN, chained, mixed, pack
 
 TokenIds: TypeAlias = Sequence[int]
-
-
-class Item(msgspec.Struct, frozen=True):
-    """An image or such: its hash at the engine, and the tokens it stands for."""
-
-    hash: str
-    start: int
-    length: int
 
 
 class Tokenized(msgspec.Struct, frozen=True):
@@ -40,7 +32,10 @@ TOKENIZED: Final[Key[Tokenized]] = Key("prompts in tokens")
 def given(prompts: Sequence[Prompt]) -> Tokenized | None:
     """The prompts a client sent in tokens; None if any of them is text."""
     ids = tuple(prompt.token_ids for prompt in prompts if prompt.token_ids is not None)
-    return Tokenized(ids, by="request") if ids and len(ids) == len(prompts) else None
+    if not ids or len(ids) != len(prompts):
+        return None
+    items = tuple(prompt.items for prompt in prompts)
+    return Tokenized(ids, items if any(items) else (), by="request")
 
 
 def exact_keys(
@@ -48,22 +43,9 @@ def exact_keys(
 ) -> list[int]:
     """Keys of the full blocks among the first `most` tokens, as the engine's events make them."""
     packed = pack(token_ids)[: most * BYTES_PER_TOKEN]
-    size = block_tokens * BYTES_PER_TOKEN
-    if not items:
-        return chained(packed, size, seed)
-    keys: list[int] = []
-    key = seed
-    for number, start in enumerate(range(0, len(packed) - size + 1, size)):
-        (key,) = chained(packed[start : start + size], size, key)
-        key = folded(key, overlapping(items, number * block_tokens, block_tokens))
-        keys.append(key)
-    return keys
-
-
-def overlapping(items: Sequence[Item], start: int, length: int) -> list[str]:
-    """Hashes of the items that reach into these tokens, in the order they stand."""
-    end = start + length
-    return [i.hash for i in items if i.start < end and i.start + i.length > start]
+    if items:
+        return mixed(packed, block_tokens, seed, items)
+    return chained(packed, block_tokens * BYTES_PER_TOKEN, seed)
 
 
 def ids_of(values: Sequence[int]) -> TokenIds:

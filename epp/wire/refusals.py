@@ -7,6 +7,8 @@ import msgspec
 from epp.domain.headers import DROPPED_REASON
 from epp.domain.request import Dialect, Head
 from epp.errors import Refused
+from epp.request.grpc import is_grpc
+from epp.wire.calls import Status
 from epp.wire.gen.base_pb2 import HeaderValueOption
 from epp.wire.gen.external_processor_pb2 import ImmediateResponse, ProcessingResponse
 from epp.wire.gen.http_status_pb2 import StatusCode
@@ -23,9 +25,18 @@ _ANTHROPIC_TYPES: Final = {
     503: "overloaded_error",
 }
 
+_GRPC_STATUS: Final = {
+    400: Status.INVALID_ARGUMENT,
+    413: Status.RESOURCE_EXHAUSTED,
+    429: Status.RESOURCE_EXHAUSTED,
+    503: Status.UNAVAILABLE,
+}
+
 
 def dialect_of(head: Head | None) -> Dialect:
     """Whose error object the caller of this path reads."""
+    if head is not None and is_grpc(head.headers):
+        return Dialect.GRPC
     if head is not None and "/v1/messages/" in f"{head.path}/":
         return Dialect.ANTHROPIC
     return Dialect.OPENAI
@@ -38,13 +49,20 @@ def refusal(refused: Refused, dialect: Dialect) -> bytes:
     answer.status.code = cast("StatusCode", refused.status)
     answer.body = error_body(refused, dialect)
     answer.details = f"epp_{refused.reason or refused.code}"
-    for name, value in _headers(refused).items():
+    if dialect is Dialect.GRPC:
+        answer.grpc_status.status = _GRPC_STATUS.get(refused.status, Status.INTERNAL)
+    for name, value in _headers(refused, dialect).items():
         _set(answer, name, value)
     return reply.SerializeToString()
 
 
 def error_body(refused: Refused, dialect: Dialect) -> bytes:
-    """JSON: OpenAI's `{"error": {...}}`, or Anthropic's `{"type": "error", "error": {...}}`."""
+    """JSON: OpenAI's `{"error": {...}}`, or Anthropic's `{"type": "error", "error": {...}}`.
+
+    For gRPC the text alone: the gateway makes a `grpc-message` of it.
+    """
+    if dialect is Dialect.GRPC:
+        return refused.message.encode()
     if dialect is Dialect.ANTHROPIC:
         error = {"type": _anthropic_type(refused.status), "message": refused.message}
         return msgspec.json.encode({"type": "error", "error": error})
@@ -60,8 +78,8 @@ def error_body(refused: Refused, dialect: Dialect) -> bytes:
     )
 
 
-def _headers(refused: Refused) -> dict[str, str]:
-    headers = {"content-type": "application/json"}
+def _headers(refused: Refused, dialect: Dialect) -> dict[str, str]:
+    headers = {} if dialect is Dialect.GRPC else {"content-type": "application/json"}
     if refused.reason:
         headers[DROPPED_REASON] = refused.reason
     if refused.retry_after is not None:

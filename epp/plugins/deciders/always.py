@@ -50,6 +50,8 @@ class AlwaysDisaggMultimodalDecider:
         self._name = tools.name
 
     def columns(self, request: Request, pool: PoolView) -> Mapping[str, Column]:
-        media = any(kind in prompt.text for prompt in request.prompts for kind in MEDIA)
+        media = any(
+            prompt.items or any(kind in prompt.text for kind in MEDIA) for prompt in request.prompts
+        )
         give_verdict(request, self._name, pool.endpoints, np.full(len(pool), media))
         return {}

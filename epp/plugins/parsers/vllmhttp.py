@@ -12,6 +12,7 @@ from epp.request.openai import READERS as OPENAI_READERS
 from epp.request.output import Cap, first_cap
 from epp.request.prompts import ids_of
 from epp.request.route import Reader, read_by
+from epp.tokens.render import Features, items_of
 
 _ABSENT: Final = msgspec.Raw()
 
@@ -26,6 +27,7 @@ class _Generate(msgspec.Struct):
     cache_salt: str | None = None
     token_ids: msgspec.Raw = _ABSENT
     sampling_params: _Sampling | None = None
+    features: Features | None = None
 
 
 class _Tokenize(msgspec.Struct):
@@ -39,14 +41,15 @@ _TOKENIZE: Final = msgspec.json.Decoder(_Tokenize)
 
 
 def read_generate(body: bytes) -> ParsedBody:
-    """Generate from token ids."""
+    """Generate from token ids; images and such are told apart by their hashes."""
     asked = decode(_GENERATE, body)
+    ids = ids_of(asked.token_ids, "token_ids")
     sampling = asked.sampling_params or _Sampling()
     return ParsedBody(
         kind="generate",
         model=asked.model or "",
         stream=bool(asked.stream),
-        prompts=(Prompt(token_ids=ids_of(asked.token_ids, "token_ids")),),
+        prompts=(Prompt(token_ids=ids, items=items_of(asked.features)),),
         max_output_tokens=first_cap(max_tokens=sampling.max_tokens),
         cache_salt=asked.cache_salt or "",
     )
