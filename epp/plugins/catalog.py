@@ -31,6 +31,8 @@ from epp.plugins.parsers.anthropic import AnthropicParser
 from epp.plugins.parsers.openai import OpenAIParser
 from epp.plugins.parsers.passthrough import PassthroughParser
 from epp.plugins.parsers.sglanghttp import SGLangHttpParser
+from epp.plugins.parsers.vertexai import VertexAIParser
+from epp.plugins.parsers.vllmgrpc import VllmGrpcParser
 from epp.plugins.parsers.vllmhttp import VllmHttpParser
 from epp.plugins.pickers.max_score import MaxScorePicker
 from epp.plugins.pickers.random_choice import RandomPicker
@@ -80,6 +82,8 @@ PLUGINS: Final[tuple[type[Any], ...]] = (
     AnthropicParser,
     VllmHttpParser,
     SGLangHttpParser,
+    VllmGrpcParser,
+    VertexAIParser,
     PassthroughParser,
     MetricsDataSource,
     CoreMetricsExtractor,
