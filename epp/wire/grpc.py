@@ -2,124 +2,31 @@
 
 `Router.accept` is what a `http2.Connection` asks for each request; it checks the head, finds the
 method and opens a `ServerCall`, which cuts DATA into messages, speaks the method's `Call` and turns
-its answers into frames. What a method sees is in `calls`.
+its answers into frames. What a method sees is in `calls`; what heads and trailers say is in
+`grpc_heads`.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from epp.wire.calls import CallError, Cancellation, Status
+from epp.wire.grpc_heads import ACCEPTED, ANSWER, OK, Reading, trailers
 from epp.wire.headers import encoded
+from epp.wire.plain_answer import PlainAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from epp.wire.calls import Handler, Metadata, Methods
+    from epp.wire.grpc_heads import Refusal
     from epp.wire.headers import Fields, Head
     from epp.wire.http2 import Connection
     from epp.wire.streams import Receiver, Stream
 
 _PREFIX = Struct(">BI")
 _PREFIX_SIZE: Final = 5
-_MAX_STATUS_MESSAGE: Final = 4_096
-
-_CONTENT_TYPE = re.compile(rb"application/grpc(?:[+;].*)?", re.DOTALL)
-_TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
-_SECONDS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
-_METADATA_NAME = re.compile(r"[0-9a-z_.\-]+")
-_METADATA_VALUE = re.compile(r"[\x20-\x7e]*")
-
-_ANSWER_FIELDS: Final = ((b":status", b"200"), (b"content-type", b"application/grpc"))
-# Answers that are always the same are encoded once: 0.1 us instead of 5 for each block.
-_ANSWER: Final = encoded(_ANSWER_FIELDS)
-_OK: Final = encoded(((b"grpc-status", b"0"),))
-_ACCEPTED: Final = ((b"grpc-accept-encoding", b"identity"),)
-
-
-class _Refusal(Exception):
-    """A head that opens no call: an HTTP status of its own, or a gRPC status."""
-
-    def __init__(
-        self, message: str, *, http: int = 200, status: Status = Status.OK, fields: Fields = ()
-    ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.http = http
-        self.status = status
-        self.fields = fields
-
-
-class _Reading:
-    """What a head says to gRPC; kept with the head, so a repeated block is read once."""
-
-    __slots__ = ("metadata", "path", "refusal", "timeout")
-
-    def __init__(self, head: Head) -> None:
-        self.path = head.path.decode("utf-8")
-        self.metadata: Metadata = ()
-        self.timeout: float | None = None
-        self.refusal: _Refusal | None = None
-        try:
-            _check_head(head)
-            self.timeout = _timeout_in(head.fields)
-            self.metadata = _metadata_in(head.fields)
-        except _Refusal as refusal:
-            self.refusal = refusal
-
-
-def _check_head(head: Head) -> None:
-    fields = dict(head.fields)
-    if not _CONTENT_TYPE.fullmatch(fields.get(b"content-type", b"")):
-        raise _Refusal("this port speaks gRPC: content-type application/grpc\n", http=415)
-    if head.method != b"POST":
-        raise _Refusal("gRPC calls are POST requests\n", http=405)
-    encoding = fields.get(b"grpc-encoding", b"identity")
-    if encoding != b"identity":
-        raise _Refusal(
-            "message encoding is not supported, send identity",
-            status=Status.UNIMPLEMENTED,
-            fields=_ACCEPTED,
-        )
-
-
-def _timeout_in(fields: Fields) -> float | None:
-    for name, value in fields:
-        if name == b"grpc-timeout":
-            match = _TIMEOUT.fullmatch(value)
-            if match is None:
-                raise _Refusal(
-                    "grpc-timeout must be one to eight digits and one of HMSmun",
-                    status=Status.INTERNAL,
-                )
-            return int(match[1]) * _SECONDS[match[2]]
-    return None
-
-
-def _metadata_in(fields: Fields) -> Metadata:
-    pairs: list[tuple[str, str | bytes]] = []
-    for name, value in fields:
-        if name.startswith(b"grpc-") or name in (b"content-type", b"te"):
-            continue
-        key = name.decode("ascii")
-        if key.endswith("-bin"):
-            pairs += [(key, _binary(key, piece)) for piece in value.split(b",")]
-        else:
-            pairs.append((key, value.decode("utf-8")))
-    return tuple(pairs)
-
-
-def _binary(name: str, text: bytes) -> bytes:
-    """One base64 value, padded or not."""
-    text = text.strip(b" ")
-    try:
-        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
-    except binascii.Error:
-        raise _Refusal(f"metadata {name} is not base64", status=Status.INTERNAL) from None
 
 
 class Router:
@@ -135,12 +42,10 @@ class Router:
 
     def accept(self, connection: Connection, stream: Stream, head: Head) -> Receiver:
         """What `http2.Connection` calls for a new request."""
-        reading = head.reading
-        if not isinstance(reading, _Reading):
-            reading = head.reading = _Reading(head)
+        reading = Reading.of(head)
         refusal = reading.refusal
         if refusal is not None and refusal.http != 200:
-            return _PlainAnswer(connection, stream, refusal)
+            return PlainAnswer(connection, stream, refusal)
         call = ServerCall(connection, stream, reading, self._on_fault)
         stream.receiver = call
         if refusal is not None:
@@ -177,7 +82,7 @@ class ServerCall:
         self,
         connection: Connection,
         stream: Stream,
-        reading: _Reading,
+        reading: Reading,
         on_fault: Callable[[Exception], None],
     ) -> None:
         self._connection = connection
@@ -201,7 +106,7 @@ class ServerCall:
         if self._untold is not None:
             self._tell(self._untold)
 
-    def refuse(self, refusal: _Refusal) -> None:
+    def refuse(self, refusal: Refusal) -> None:
         """Answer a head that opens no call."""
         self._finish(refusal.status, refusal.message, (), refusal.fields)
 
@@ -220,7 +125,7 @@ class ServerCall:
             return
         connection, stream = self._connection, self._stream
         if not stream.answered:
-            connection.respond(stream, _ANSWER)
+            connection.respond(stream, ANSWER)
         connection.send(stream, _PREFIX.pack(0, len(message)), message)
 
     def end(self, status: int = 0, message: str = "", trailing: Metadata = ()) -> None:
@@ -236,7 +141,7 @@ class ServerCall:
     def _finish(self, status: int, message: str, trailing: Metadata, extra: Fields) -> None:
         if self._over:
             return
-        block = _OK if not (status or message or trailing) else _trailers(status, message, trailing)
+        block = OK if not (status or message or trailing) else trailers(status, message, trailing)
         self._over = True
         self._drop_partial()
         counters = self._connection.counters
@@ -245,7 +150,7 @@ class ServerCall:
         else:
             counters.calls_ok += 1
         if not self._stream.answered:
-            block = _ANSWER + block
+            block = ANSWER + block
         self._connection.finish(self._stream, block + encoded(extra) if extra else block)
 
     # ---- streams.Receiver
@@ -367,7 +272,7 @@ class ServerCall:
                 Status.UNIMPLEMENTED,
                 "compressed messages are not supported",
                 Cancellation.LIMIT,
-                _ACCEPTED,
+                ACCEPTED,
             )
         elif flag:
             self._abort(Status.INTERNAL, "unknown message flag", Cancellation.LIMIT)
@@ -428,74 +333,3 @@ class ServerCall:
         except Exception as error:  # noqa: BLE001 - the call is over, its neighbours go on
             self._connection.counters.handler_faults += 1
             self._on_fault(error)
-
-
-class _PlainAnswer:
-    """A short text for who does not speak gRPC, ended when the request has ended."""
-
-    __slots__ = ("_connection", "_since", "_stream")
-
-    def __init__(self, connection: Connection, stream: Stream, refusal: _Refusal) -> None:
-        self._connection = connection
-        self._stream = stream
-        self._since = connection.now
-        connection.counters.calls_failed += 1
-        fields = ((b":status", b"%d" % refusal.http), (b"content-type", b"text/plain"))
-        connection.respond(stream, encoded(fields))
-        connection.send(stream, b"", refusal.message.encode())
-
-    def data(self, buffer: bytes, start: int, end: int) -> None:
-        pass
-
-    def half_closed(self) -> None:
-        self._connection.finish(self._stream, b"")
-
-    def reset(self, by_peer: bool) -> None:
-        pass
-
-    def lost(self) -> None:
-        pass
-
-    def resumed(self) -> None:
-        pass
-
-    def tick(self, now: float) -> None:
-        limit = self._connection.limits.message_timeout
-        if self._stream.local_open and 0 < limit <= now - self._since:
-            self._connection.counters.message_timeouts += 1
-            self._connection.finish(self._stream, b"")
-
-    def stopping(self) -> None:
-        pass
-
-
-def _trailers(status: int, message: str, trailing: Metadata) -> bytes:
-    fields = [(b"grpc-status", b"%d" % status)]
-    if message:
-        fields.append((b"grpc-message", percent_encoded(message[:_MAX_STATUS_MESSAGE])))
-    fields += [_metadata_field(name, value) for name, value in trailing]
-    return encoded(fields)
-
-
-def _metadata_field(name: str, value: str | bytes) -> tuple[bytes, bytes]:
-    if not _METADATA_NAME.fullmatch(name) or name.startswith("grpc-"):
-        raise ValueError(f"metadata name {name!r}: use lower case letters, digits, - _ .")
-    if name.endswith("-bin"):
-        if not isinstance(value, bytes):
-            raise ValueError(f"metadata {name} takes bytes")
-        return name.encode(), base64.b64encode(value).rstrip(b"=")
-    if not isinstance(value, str) or not _METADATA_VALUE.fullmatch(value):
-        raise ValueError(f"metadata {name} takes printable ASCII text")
-    return name.encode(), value.strip(" ").encode()
-
-
-def percent_encoded(text: str) -> bytes:
-    """A `grpc-message` value: UTF-8, everything but printable ASCII, and %, as %XX."""
-    raw = text.encode("utf-8", "replace")
-    value = b"".join(
-        b"%c" % byte if 0x20 <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte for byte in raw
-    )
-    # A field value may not begin or end with a space (RFC 9113 section 8.2.1).
-    if value[:1] == b" ":
-        value = b"%20" + value[1:]
-    return value[:-1] + b"%20" if value[-1:] == b" " else value

@@ -75,3 +75,19 @@ class Graves:
     def how(self, stream_id: int) -> End | None:
         """How a stream ended, None when that is not known any more."""
         return self._ends.get(stream_id)
+
+
+class Streams(dict[int, Stream]):
+    """The open streams of a connection by their ids, and what is known of past ones."""
+
+    __slots__ = ("gone", "last")
+
+    def __init__(self, remembered: int) -> None:
+        super().__init__()
+        self.gone = Graves(remembered)
+        self.last = 0
+        """The highest id the client has used."""
+
+    def never_opened(self, stream_id: int) -> bool:
+        """Whether the client cannot have opened this one: not yet, or not at all."""
+        return stream_id > self.last or not stream_id & 1

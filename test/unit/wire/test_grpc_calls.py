@@ -9,7 +9,7 @@ from support.http2_peer import Peer, grpc_head, message
 from support.wire_echo import EchoHandler, Recorded, SilentHandler
 
 from epp.wire.calls import CallError, Cancellation, Status, UnaryMethod
-from epp.wire.grpc import percent_encoded
+from epp.wire.grpc_heads import percent_encoded
 from epp.wire.limits import Limits
 
 

@@ -323,7 +323,7 @@ class TestHeaderLists:
         peer = Peer(limits=Limits(remembered_blocks=10_000)).greet()
         for number in range(20):
             for data in (block(), block(x_id=str(number))):
-                stream = peer.server._last_stream + 2 if peer.server._last_stream else 1
+                stream = peer.server.streams.last + 2 if peer.server.streams.last else 1
                 peer.raw(opening(stream, data=data) + reset(stream))
 
         assert peer.server.counters.blocks_remembered == 19
