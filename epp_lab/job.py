@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from epp.domain.request import Prompt
+from epp.domain.workload import USUAL
 from epp.tokens.blocks import block_keys, chain_seed
 
 Segment: TypeAlias = tuple[int, int]
@@ -36,6 +37,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Whether `model` names a LoRA adapter."""
     tenant: str = ""
     priority: int = 0
+    workload: str = ""
+    criticality: int = USUAL
+    """What the client says in `x-workload-context`, 1..5."""
     client_limit: int | None = None
     """`max_tokens` of the request, where the client sets it."""
     then: Job | None = None

@@ -1,7 +1,7 @@
 """One run: jobs arrive, are placed, computed and answered, all in virtual time.
 
-    arrival -> placed at once -> network and frontend -> engine ... first token, last token
-            -> network -> client, and the picker's ledger
+    arrival -> placed, at once or after a wait -> network and frontend -> engine ... first token,
+            last token -> network -> client, and the picker's ledger
 
 Pages are scraped every `scrape_s`; a page is what the engine says at that moment and reaches the
 datastore `scrape_delay_s` later.
@@ -9,24 +9,28 @@ datastore `scrape_delay_s` later.
 
 from __future__ import annotations
 
+from asyncio import Future, ensure_future
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from epp.datastore import Sample
 from epp.domain.endpoint import Endpoint
 from epp.domain.pool import Ints, PoolView
-from epp.domain.response import Ending, ResponseMode
+from epp.domain.response import Ending, ResponseHead, ResponseMode
 from epp.errors import Refused
 from epp.ticket import PlacedTicket
 from epp_lab.agenda import Agenda
 from epp_lab.job import Job, engine_keys, prompt_of
+from epp_lab.loop import VirtualLoop
 from epp_lab.outcome import Outcome
 from epp_lab.picker import LabPicker
 from epp_lab.replica import Replica
 from vllm_sim.engine import EngineConfig, Request, Sequence
+
+OK: Final = ResponseHead(200, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +58,25 @@ class Setting:
     response: ResponseMode = ResponseMode.FULL
 
 
-@dataclass(slots=True, eq=False)
-class Trip:
-    """One job on its way."""
+@dataclass(slots=True, frozen=True)
+class Visit:
+    """One job at the picker's door."""
 
     job: Job
     number: int
     keys: list[int]
     tokens: int
+    arrived: float
+
+
+@dataclass(slots=True, eq=False)
+class Trip:
+    """One job on its way."""
+
+    visit: Visit
     ticket: PlacedTicket
     replica: Replica
-    arrived: float
+    placed: float
     first_at: float = -1.0
 
 
@@ -84,6 +96,7 @@ class Simulation:
         """`policy` is a baseline's name or a file. Raises UnknownPolicy or ConfigError."""
         self.agenda = Agenda()
         self._setting = setting
+        self._loop = VirtualLoop(self.agenda)
         self._picker = LabPicker(policy, self.agenda, seed, setting.response)
         self._replicas: dict[str, Replica] = {}
         self._outcomes: dict[int, Outcome] = {}
@@ -99,7 +112,8 @@ class Simulation:
 
     def run(self) -> Result:
         """Until every job is answered or refused."""
-        self.agenda.run(lambda: not self._open)
+        with self._loop.running():
+            self.agenda.run(lambda: not self._open)
         ordered = [self._outcomes[number] for number in sorted(self._outcomes)]
         ordered.sort(key=lambda outcome: outcome.arrival)
         return Result(ordered, self.agenda.now)
@@ -154,13 +168,28 @@ class Simulation:
             ]
             return np.array(found, dtype=np.int64)
 
+        visit = Visit(job, number, keys, prompt.tokens, self.agenda.now)
         try:
-            ticket = self._picker.place(job, prompt, caches)
+            placed = self._picker.place(job, prompt, caches)
         except Refused as refusal:
-            self._give_up(job, number, self.agenda.now, refusal.code)
+            self._give_up(visit, refusal.reason or refusal.code)
             return
-        replica = self._replicas[ticket.endpoint.key]
-        trip = Trip(job, number, keys, prompt.tokens, ticket, replica, self.agenda.now)
+        if isinstance(placed, PlacedTicket):
+            self._set_out(visit, placed)
+        else:
+            ensure_future(placed).add_done_callback(lambda future: self._decided(visit, future))
+
+    def _decided(self, visit: Visit, future: Future[PlacedTicket]) -> None:
+        """What waited in the picker goes, or is refused."""
+        try:
+            self._set_out(visit, future.result())
+        except Refused as refusal:
+            self._give_up(visit, refusal.reason or refusal.code)
+
+    def _set_out(self, visit: Visit, ticket: PlacedTicket) -> None:
+        """Headers come before prefill, as vLLM sends those of a stream."""
+        ticket.response_started(OK)
+        trip = Trip(visit, ticket, self._replicas[ticket.endpoint.key], self.agenda.now)
         self.agenda.put(self.agenda.now + self._way_there(trip), self._reach, trip)
 
     def _way_there(self, trip: Trip) -> float:
@@ -168,15 +197,15 @@ class Simulation:
         if not setting.frontend:
             return setting.network_s
         profile = setting.members[0].config.profile
-        return setting.network_s + profile.frontend_delay_s(trip.tokens)
+        return setting.network_s + profile.frontend_delay_s(trip.visit.tokens)
 
     def _reach(self, trip: Trip) -> None:
-        job = trip.job
+        visit, job = trip.visit, trip.visit.job
         request = Request(
-            id=str(trip.number),
-            prompt_tokens=trip.tokens,
+            id=str(visit.number),
+            prompt_tokens=visit.tokens,
             output_tokens=job.output_tokens,
-            keys=trip.keys,
+            keys=visit.keys,
             lora=job.model if job.adapter else None,
             tag=trip,
         )
@@ -184,7 +213,7 @@ class Simulation:
             trip.replica.receive(request)
         except ValueError:
             trip.ticket.ended(Ending.COMPLETE)
-            self._give_up(job, trip.number, trip.arrived, "TooLong")
+            self._give_up(visit, "too-long")
 
     def _first(self, seq: Sequence) -> None:
         self.agenda.put(seq.first_token_at + self._setting.network_s, self._first_seen, seq)
@@ -202,21 +231,25 @@ class Simulation:
         trip: Trip = seq.request.tag
         trip.ticket.ended(Ending.COMPLETE)
         now = self.agenda.now
-        self._close(trip.number, answered(trip, seq, now))
-        if trip.job.then is not None:
-            self._expect(now + trip.job.then.arrival, trip.job.then)
+        self._close(trip.visit.number, answered(trip, seq, now))
+        following = trip.visit.job.then
+        if following is not None:
+            self._expect(now + following.arrival, following)
 
-    def _give_up(self, job: Job, number: int, arrived: float, why: str) -> None:
+    def _give_up(self, visit: Visit, why: str) -> None:
         """A refused turn ends its session."""
+        job = visit.job
         outcome = Outcome(
-            arrival=arrived,
+            arrival=visit.arrived,
             tenant=job.tenant,
             priority=job.priority,
+            criticality=job.criticality,
             prompt_tokens=job.prompt_tokens,
             output_tokens=job.output_tokens,
+            waited=self.agenda.now - visit.arrived,
             refused=why,
         )
-        self._close(number, outcome)
+        self._close(visit.number, outcome)
 
     def _close(self, number: int, outcome: Outcome) -> None:
         self._outcomes[number] = outcome
@@ -225,15 +258,18 @@ class Simulation:
 
 def answered(trip: Trip, seq: Sequence, now: float) -> Outcome:
     """The outcome of a trip whose last token has reached the client `now`."""
+    visit = trip.visit
     return Outcome(
-        arrival=trip.arrived,
-        tenant=trip.job.tenant,
-        priority=trip.job.priority,
-        prompt_tokens=trip.tokens,
-        output_tokens=trip.job.output_tokens,
+        arrival=visit.arrived,
+        tenant=visit.job.tenant,
+        priority=visit.job.priority,
+        criticality=visit.job.criticality,
+        prompt_tokens=visit.tokens,
+        output_tokens=visit.job.output_tokens,
         replica=trip.replica.endpoint.name,
         cached_tokens=max(seq.cached_tokens, 0),
-        ttft=trip.first_at - trip.arrived,
-        e2e=now - trip.arrived,
+        waited=trip.placed - visit.arrived,
+        ttft=trip.first_at - visit.arrived,
+        e2e=now - visit.arrived,
         preemptions=seq.preemptions,
     )

@@ -19,6 +19,7 @@ from typing import Final
 
 import msgspec
 
+from epp.domain.workload import LEAST, MOST, USUAL
 from epp_lab.job import Job, Segment
 
 TRACES: Final = Path(__file__).parent / "traces"
@@ -44,6 +45,8 @@ class Line(msgspec.Struct, frozen=True):
     adapter: bool = False
     tenant: str = ""
     priority: int = 0
+    workload: str = ""
+    criticality: int = USUAL
     max_tokens: int | None = None
 
 
@@ -104,6 +107,8 @@ def _job(line: Line, number: int) -> Job:
         adapter=line.adapter,
         tenant=line.tenant,
         priority=line.priority,
+        workload=line.workload,
+        criticality=min(max(line.criticality, LEAST), MOST),
         client_limit=line.max_tokens,
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from epp_lab.baselines.go_prefix import GoApproxPrefixProducer
+from epp_lab.baselines.go_queue import GoUtilizationDetector
 from epp_lab.baselines.hashing import BoundedHashFilter
 from epp_lab.baselines.precise import DynamoCostScorer, ExactPrefixProducer, LMetricScorer
 from epp_lab.baselines.raw_gauges import RawKvScorer, RawQueueScorer
@@ -19,6 +20,7 @@ PLUGINS: Final[tuple[type[Any], ...]] = (
     RawQueueScorer,
     RawKvScorer,
     GoApproxPrefixProducer,
+    GoUtilizationDetector,
     ExactPrefixProducer,
     DynamoCostScorer,
     LMetricScorer,

@@ -92,7 +92,7 @@ def test_a_session_asks_its_next_turn_after_the_answer():
 def test_a_prompt_that_never_fits_is_refused_and_counted():
     found = outcomes("default", [job(0.0, tokens=900_000), job(0.1)])
 
-    assert [each.refused for each in found] == ["TooLong", ""]
+    assert [each.refused for each in found] == ["too-long", ""]
     assert measure(found, ttft_s=1, tpot_s=1, replicas=3).shed == 1
 
 
@@ -125,7 +125,7 @@ def test_sheddable_requests_are_refused_while_the_pool_is_saturated():
     jobs += [job(5.0, priority=-1)]
     found = outcomes("default", jobs, replicas=2)
 
-    assert found[-1].refused == "ResourceExhausted"
+    assert found[-1].refused == "rejected-saturated"
 
 
 def test_measures_of_a_handful():
