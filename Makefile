@@ -55,11 +55,26 @@ conformance: install ## h2spec, h2load, nghttp, grpc-go, grpcio and a fuzz run; 
 E2E_MANIFEST_PATH ?= config/manifests/vllm/sim-deployment.yaml
 E2E_IMAGE ?= localhost/epp:dev
 E2E_USE_KIND ?=
+E2E_LEADER_ELECTION_ENABLED ?=
 
 .PHONY: test-e2e
 test-e2e: install ## against a real API server: kind, or a control plane of our own (docs/e2e.md)
 	MANIFEST_PATH=$(or $(MANIFEST_PATH),$(CURDIR)/$(E2E_MANIFEST_PATH)) E2E_IMAGE=$(E2E_IMAGE) \
-	  E2E_USE_KIND=$(E2E_USE_KIND) $(BIN)/python test/e2e/run.py -v
+	  E2E_USE_KIND=$(E2E_USE_KIND) E2E_LEADER_ELECTION_ENABLED=$(E2E_LEADER_ELECTION_ENABLED) \
+	  $(BIN)/python test/e2e/run.py test/e2e -v
+
+.PHONY: control-plane
+control-plane: install ## compile that control plane, once; ten minutes of two cores
+	$(BIN)/python test/support/control_plane_binary.py
+
+# Neither of these two has been run: the machine this was written on has no container engine.
+.PHONY: image
+image: ## the picker's image, E2E_IMAGE; needs Docker
+	docker build --target epp -t $(E2E_IMAGE) .
+
+.PHONY: image-kind
+image-kind: image ## the same, loaded into a kind cluster; needs Docker and kind
+	kind load docker-image $(E2E_IMAGE) --name $(or $(KIND_CLUSTER),inference-e2e)
 
 .PHONY: lint
 lint: install ## style, import contracts, duplicated names, generated files

@@ -215,9 +215,13 @@ class Election:
         """Leave an event; nobody depends on it."""
         event = event_of(self._namespace, self._name, self._lease, message, self._wall())
         try:
-            await self._api.call("POST", EVENTS.path(self._namespace), body=event, timeout=2.0)
+            path = EVENTS.path(self._namespace)
+            answer = await self._api.call("POST", path, body=event, timeout=2.0)
         except Unreachable as error:
             self._log.debug("no event", why=str(error))
+            return
+        if not answer.good:
+            self._log.info("no event", why=answer.failure.why)
 
 
 def record_of(lease: dict[str, Any]) -> Record:

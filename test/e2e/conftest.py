@@ -12,8 +12,10 @@ from support.suite import Suite
 
 logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
 ELECTED = os.environ.get("E2E_LEADER_ELECTION_ENABLED") == "true"
-# Each of the two suites has what the other has not; neither skips.
-collect_ignore = ["test_one_picker.py"] if ELECTED else ["test_leader_election.py"]
+# Of three pickers there is to show what differs from one; the rest is the same, and shown there.
+LEADING, BOTH = "test_leader_election.py", "test_routing.py"
+OF_ONE = {path.name for path in Path(__file__).parent.glob("test_*.py")} - {LEADING}
+collect_ignore = sorted(OF_ONE - {BOTH}) if ELECTED else [LEADING]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,65 +1,148 @@
-"""Rights withheld from the picker, one at a time: it says which, and never crashes."""
+"""Rights withheld from the picker, one at a time: it says which, and never crashes.
 
+Each right has a room of its own with a pool and one picker; all are opened together.
+"""
+
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
+import aiohttp
 import pytest
 from support.cluster import Cluster, manifest, moved
 from support.cluster_api import Object, until
-from support.suite import PICKER, SINGLE, TESTDATA
+from support.suite import ELECTED, MODEL_SERVER, PICKER, SINGLE, TESTDATA, objective
 
-ROOM = "withheld"
-# Each right is taken away alone; the picker's log must say which verb on which resource.
-WITHHELD = [
-    (verb, resource)
-    for resource in ("inferencepools", "pods", "inferenceobjectives", "inferencemodelrewrites")
-    for verb in ("list", "watch")
+# Pickers of all rooms start at once.
+START_SECONDS = 150.0
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """One verb on one resource; `flags` make the picker need it."""
+
+    verb: str
+    resource: str
+    flags: tuple[str, ...] = ()
+
+    @property
+    def room(self) -> str:
+        return f"no-{self.verb}-{self.resource.replace('/', '-')}"
+
+    @property
+    def says(self) -> str:
+        """What the log must say, as a line of JSON has it."""
+        return f'cannot {self.verb} resource \\"{self.resource}\\"'
+
+
+WATCHED = ("inferencepools", "pods", "inferenceobjectives", "inferencemodelrewrites")
+ELECTION = ("--ha-enable-leader-election",)
+ALL = [
+    *(Withheld(verb, resource) for resource in WATCHED for verb in ("list", "watch")),
+    *(Withheld(verb, "leases", ELECTION) for verb in ("get", "create", "update")),
+    Withheld("create", "events", ELECTION),
+    Withheld("patch", "pods", (*ELECTION, "--leader-label=llm-d.ai/leads")),
+    Withheld("patch", "inferenceobjectives/status"),
+    Withheld("create", "tokenreviews"),
+    Withheld("create", "subjectaccessreviews"),
 ]
 
 
-def documents() -> list[Object]:
-    found = manifest(TESTDATA / SINGLE, E2E_NS=ROOM, E2E_IMAGE="localhost/epp:dev")
-    return moved(found, ROOM)
+def documents(case: Withheld) -> list[Object]:
+    """Pool and picker with every right it may need, but for the one."""
+    name = ELECTED if case.flags else SINGLE
+    found = manifest(TESTDATA / name, E2E_NS=case.room, E2E_IMAGE="localhost/epp:dev")
+    return [changed(each, case) for each in moved(found, case.room)]
 
 
-def without(role: Object, resource: str, verb: str) -> Object:
-    """The Role with one verb on one resource taken away."""
+def changed(document: Object, case: Withheld) -> Object:
+    kind = document["kind"]
+    if kind == "Role":
+        status = {"apiGroups": ["llm-d.ai"], "verbs": ["get", "patch"]}
+        status["resources"] = ["inferenceobjectives/status", "inferencemodelrewrites/status"]
+        return without({**document, "rules": [*document["rules"], status]}, case)
+    if kind == "ClusterRole":
+        metadata = {**document["metadata"], "name": case.room}
+        return without({**document, "metadata": metadata}, case)
+    if kind == "ClusterRoleBinding":
+        return {**document, "roleRef": {**document["roleRef"], "name": case.room}}
+    if kind == "Deployment":
+        document["spec"]["replicas"] = 1
+        document["spec"]["template"]["spec"]["containers"][0]["args"] += case.flags
+    return document
+
+
+def without(role: Object, case: Withheld) -> Object:
+    """The role with one verb on one resource taken away."""
     rules = []
     for rule in role["rules"]:
-        others = [each for each in rule["resources"] if each != resource]
-        verbs = [each for each in rule["verbs"] if each != verb]
-        if resource in rule["resources"]:
-            rules.append({**rule, "resources": [resource], "verbs": verbs})
+        others = [each for each in rule["resources"] if each != case.resource]
+        verbs = [each for each in rule["verbs"] if each != case.verb]
+        if case.resource in rule["resources"] and verbs:
+            rules.append({**rule, "resources": [case.resource], "verbs": verbs})
         if others:
             rules.append({**rule, "resources": others})
     return {**role, "rules": rules}
 
 
-@pytest.fixture(scope="module", name="room")
-async def a_room(bare: Cluster) -> AsyncIterator[Cluster]:
-    await bare.open_namespace(ROOM)
-    await bare.apply(documents(), ROOM)
+async def furnish(cluster: Cluster, case: Withheld) -> None:
+    await cluster.open_namespace(case.room)
+    await cluster.apply(documents(case), case.room)
+    # Something to say a status of.
+    made = objective("weighed", 1, MODEL_SERVER)
+    await cluster.apply([{**made, "apiVersion": "llm-d.ai/v1alpha2"}], case.room)
+
+
+@pytest.fixture(scope="module", name="rooms")
+async def all_rooms(bare: Cluster) -> AsyncIterator[Cluster]:
+    await asyncio.gather(*(furnish(bare, case) for case in ALL))
     yield bare
-    await bare.api.delete("Namespace", ROOM)
+    await asyncio.gather(*(bare.api.delete("Namespace", case.room) for case in ALL))
 
 
-@pytest.mark.parametrize(("verb", "resource"), WITHHELD, ids=[" ".join(each) for each in WITHHELD])
-async def test_a_right_that_is_withheld_is_named(room: Cluster, verb: str, resource: str) -> None:
-    (role,) = [each for each in documents() if each["kind"] == "Role"]
-    await room.apply([without(role, resource, verb)], ROOM)
-    for pod in await room.api.list("Pod", ROOM, labels={"app": PICKER}):
-        await room.api.delete("Pod", pod["metadata"]["name"], ROOM, grace=0)
+async def ask_for_metrics(cluster: Cluster, case: Withheld) -> None:
+    """As a scraper does: only then is there anything to review."""
+    account = await cluster.api.path("ServiceAccount", case.room, PICKER)
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    token = (await cluster.api.request("POST", f"{account}/token", json=body))["status"]["token"]
+    (pod,) = await cluster.pods(case.room, PICKER)
+    url = f"http://{pod['status']['podIP']}:9090/metrics"
+    headers = {"Authorization": f"Bearer {token}"}
+    async with aiohttp.ClientSession() as http, http.get(url, headers=headers) as answer:
+        assert answer.status == 503, await answer.text()
+
+
+@pytest.mark.parametrize("case", ALL, ids=lambda case: f"{case.verb} {case.resource}")
+async def test_a_right_that_is_withheld_is_named(rooms: Cluster, case: Withheld) -> None:
+    if "reviews" in case.resource:
+        await until(lambda: alive(rooms, case), START_SECONDS, "the picker does not live")
+        await ask_for_metrics(rooms, case)
 
     async def says() -> str:
-        words = f'cannot {verb} resource \\"{resource}\\"'
-        for pod in await room.pods(ROOM, PICKER):
-            log = await room.log(ROOM, pod["metadata"]["name"])
-            lines = [line for line in log.splitlines() if words in line]
+        for pod in await rooms.pods(case.room, PICKER):
+            log = await rooms.log(case.room, pod["metadata"]["name"])
+            lines = [line for line in log.splitlines() if case.says in line]
             if lines:
                 return lines[0]
         return ""
 
-    print(await until(says, 45, f"the log does not say that it cannot {verb} {resource}"))
-    # Its process is alive: the probe of this manifest asks for no more.
-    await room.until_ready(ROOM, PICKER, 1, 45)
-    (pod,) = await room.pods(ROOM, PICKER)
+    print(await until(says, START_SECONDS, f"the log does not say {case.says}"))
+
+
+@pytest.mark.parametrize("case", ALL, ids=lambda case: f"{case.verb} {case.resource}")
+async def test_the_picker_lives_without_it(rooms: Cluster, case: Withheld) -> None:
+    await until(lambda: alive(rooms, case), START_SECONDS, "the picker does not live")
+    (pod,) = await rooms.pods(case.room, PICKER)
+
     assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
+
+
+async def alive(cluster: Cluster, case: Withheld) -> bool:
+    """It answers on the port of its metrics, which needs no right to refuse a stranger."""
+    (pod,) = await cluster.pods(case.room, PICKER)
+    url = f"http://{pod['status'].get('podIP')}:9090/metrics"
+    try:
+        async with aiohttp.ClientSession() as http, http.get(url) as answer:
+            return answer.status == 401
+    except aiohttp.ClientError:
+        return False
