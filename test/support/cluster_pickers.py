@@ -45,7 +45,7 @@ class ClusterPicker:
         """Whether the health service says SERVING."""
         async with grpc.aio.insecure_channel(f"127.0.0.1:{self.ports['health']}") as channel:
             stub = health_pb2_grpc.HealthStub(channel)
-            answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+            answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=30)
         return answer.status == health_pb2.HealthCheckResponse.SERVING
 
     async def pick(self, body=CHAT, headers=None):
@@ -55,7 +55,7 @@ class ClusterPicker:
                 PROCESS,
                 request_serializer=ProcessingRequest.SerializeToString,
                 response_deserializer=ProcessingResponse.FromString,
-            )(timeout=10)
+            )(timeout=30)
             first = request_headers({"content-type": "application/json", **(headers or {})})
             first.protocol_config.request_body_mode = 2
             await stream.write(first)
@@ -85,7 +85,7 @@ class ClusterPicker:
 
     async def ended(self):
         """The exit code, once it has ended by itself."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             await self.process.communicate()
         return self.process.returncode
 
@@ -115,7 +115,7 @@ async def cluster_picker(kubeconfig, *flags, name="epp-0", base=FLAGS):
             )
         made = ClusterPicker(process, {}, log)
         try:
-            made.ports = await asyncio.wait_for(ports_of(process, log), 20)
+            made.ports = await asyncio.wait_for(ports_of(process, log), 60)
             yield made
         except BaseException as error:
             error.add_note(f"the picker's log ends:\n{made.log_text()[-4000:]}")
@@ -140,7 +140,7 @@ async def ports_of(process, log):
     return json.loads(line.result())
 
 
-async def until(wanted, seconds=10.0):
+async def until(wanted, seconds=45.0):
     """Wait until an awaitable's result is true."""
     async with asyncio.timeout(seconds):
         while not await wanted():  # noqa: ASYNC110

@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 import yaml
 
-READY_SECONDS = 20.0
+READY_SECONDS = 60.0
 BINARY = os.environ.get("EPP_TEST_ENVOY", "")
 
 

@@ -25,7 +25,7 @@ from epp.cli.envoy_template import Gateway
 
 MODEL = "test-model"
 WIRE = os.environ.get("EPP_TEST_WIRE", "http2")
-REST_SECONDS = 10.0
+REST_SECONDS = 45.0
 SIM_FLAGS = (f"--model={MODEL}", "--max-model-len=1000000", "--seed=7", "--time-scale=20")
 
 

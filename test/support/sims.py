@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 ROOT = Path(__file__).parents[2]
-START_S = 15.0
-STOP_S = 5.0
+START_S = 60.0
+STOP_S = 20.0
 
 
 class Doors:
@@ -69,7 +69,7 @@ class Doors:
         async with self.session.get(f"{self.url}/metrics") as answer:
             return await answer.text()
 
-    async def until(self, seconds: float = 5.0, **wanted: Any) -> dict[str, Any]:
+    async def until(self, seconds: float = 45.0, **wanted: Any) -> dict[str, Any]:
         """The first state whose fields equal the wanted ones; fails after so many seconds."""
         end = asyncio.get_running_loop().time() + seconds
         while True:

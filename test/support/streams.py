@@ -27,7 +27,7 @@ def count_tokens(stream: bytes) -> int:
 
 
 async def until_all_stream(house: House, count: int) -> None:
-    end = asyncio.get_running_loop().time() + 15
+    end = asyncio.get_running_loop().time() + 45
     while sum([(await sim.state())["running"] for sim in house.sims]) < count:
         assert asyncio.get_running_loop().time() < end, "streams did not all start"
         await asyncio.sleep(0.05)
