@@ -188,8 +188,7 @@ class Flow:
         return ticket
 
 
-@dataclass(slots=True, frozen=True)
-class Visit:
+class Visit(msgspec.Struct, frozen=True):
     """One request on its way, with the setup it came in under."""
 
     setup: Setup

@@ -19,6 +19,7 @@ from epp.domain.decision import Decision
 from epp.domain.endpoint import Endpoint
 from epp.domain.headers import (
     ENDPOINT_SHOWN,
+    NO_CHANGES,
     REASON_SHOWN,
     SCORES,
     WORKLOAD,
@@ -55,8 +56,7 @@ class Reports(Protocol):
     def ended(self, request: Request, decision: Decision, outcome: "Outcome") -> None: ...
 
 
-@dataclass(slots=True, frozen=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """How a placed request ended: status 0 if no response headers came, sizes in bytes."""
 
     ending: Ending
@@ -133,7 +133,7 @@ class PlacedTicket:
         self._status = 0
         self._over = False
         self.body = _rewritten(intake.body, request)
-        self.changes = HeaderChanges()
+        self.changes = NO_CHANGES
 
     def hold(self, pool: PoolView) -> int:
         """Count the request against its endpoint and tell plugins of the pick.
@@ -194,7 +194,8 @@ class PlacedTicket:
             self._reservation.served_by(head.served)
         seconds = self._desk.clock() - self._request.arrived
         self._desk.reports.response_started(self._request, self._decision, head.status, seconds)
-        changes = HeaderChanges(set=self._shown())
+        shown = self._shown()
+        changes = HeaderChanges(set=shown) if shown else NO_CHANGES
         if self._mode is ResponseMode.FULL:
             self._body = response_body_for(self._request, head, wants_usage=True)
             changes = _both(changes, self._body.changes if self._body else None)
@@ -279,8 +280,10 @@ def uncached_tokens(request: Request, pool: PoolView, endpoint: Endpoint) -> int
     cached = pool.get("prefix_tokens")
     if cached is None:
         return request.prompt_tokens
-    row = pool.endpoints.index(endpoint)
-    return max(request.prompt_tokens - int(cached[row]), 0)
+    row = pool.row(endpoint)
+    return (
+        request.prompt_tokens if row is None else max(request.prompt_tokens - int(cached[row]), 0)
+    )
 
 
 def _rewritten(body: bytes, request: Request) -> bytes | None:

@@ -6,7 +6,7 @@ never sees half a scrape; in-flight columns stay shared.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -15,7 +15,7 @@ from epp.datastore.doubt import doubted
 from epp.datastore.entry import NOWHERE, Entry
 from epp.datastore.sample import NO_LORA
 from epp.domain.endpoint import Endpoint
-from epp.domain.pool import Column, Floats, Ints, PoolView
+from epp.domain.pool import Column, Floats, Ints, PoolView, rows_of
 
 GAUGES: Final = (
     "waiting",
@@ -42,6 +42,7 @@ class Table:
         self._slow_start = slow_start
         self._entries: Sequence[Entry] = ()
         self._shown: tuple[Endpoint, ...] = ()
+        self._rows: Mapping[int, int] = {}
         # One column at least, so that there always is something to gather from.
         self._gauges = np.zeros((len(GAUGES), 1))
         self._times = np.zeros((len(TIMES), 1))
@@ -70,12 +71,14 @@ class Table:
             entry.row = row
         self._entries = entries
         self._shown = tuple(entry.endpoint for entry in shown)
+        self._rows = rows_of(self._shown)
         for entry in added:
             self._counts[0, entry.row] = entry.slot
-            self._drains[:, entry.row] = 0.0, 0.0, math.inf
             self._write_gauges(entry)
             self.write_load(entry)
         self._draining = {entry for entry in self._draining if entry.row != NOWHERE}
+        for entry in entries:
+            self._write_drain(entry)
         self.write_births()
         self._slice()
         self._lent = False
@@ -120,20 +123,22 @@ class Table:
         counts[1, row] = account.requests
         counts[2, row] = account.tokens
         counts[3, row] = account.decoding
-        if account.level or entry in self._draining:
+        if account.level:
+            self._draining.add(entry)
+            self._write_drain(entry)
+        elif entry in self._draining:
+            self._draining.discard(entry)
             self._write_drain(entry)
 
     def _write_drain(self, entry: Entry) -> None:
-        account = entry.account
+        # Few endpoints are asked one by one: nobody looks at these columns then.
+        if len(self._entries) <= FEW:
+            return
         # One by one: 0.2 us, as a tuple into a column 0.4.
-        drains, row = self._drains, entry.row
+        account, drains, row = entry.account, self._drains, entry.row
         drains[0, row] = account.level
         drains[1, row] = account.settled_at
         drains[2, row] = account.front_at
-        if account.level:
-            self._draining.add(entry)
-        else:
-            self._draining.discard(entry)
 
     def write_due(self, entry: Entry) -> None:
         """Bring up to date until when an endpoint's gauges are believed."""
@@ -191,12 +196,14 @@ class Table:
         if self._draining:
             columns["inflight_tokens"] = self._undrained(now)
         if self._all_fresh_until is None:
-            self._all_fresh_until = float(times[1, :size].min(initial=math.inf))
+            # The method does the same by way of Python: 2.3 us for 1.3.
+            due = np.minimum.reduce(times[1, :size], initial=math.inf)
+            self._all_fresh_until = float(due)
         if now > self._all_fresh_until:
             columns["fresh"] = fresh = times[1, :size] >= now
             columns.update(doubted(columns, fresh))
         self._lent = True
-        return PoolView(self._shown, columns)
+        return PoolView(self._shown, columns, self._rows)
 
     def _undrained(self, now: float) -> Ints:
         """`inflight_tokens` with what is left of the draining ones at `now`."""

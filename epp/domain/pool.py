@@ -4,7 +4,7 @@ Every column is a numpy array aligned with `endpoints`. A filter returns a boole
 scorer an array in [0, 1]; so a scorer is one line, and 1,000 endpoints cost about what ten do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -37,11 +37,18 @@ class PoolView:
     Any other column is a plugin's, read with `pool["name"]`.
     """
 
-    __slots__ = ("columns", "endpoints")
+    __slots__ = ("_rows", "columns", "endpoints")
 
-    def __init__(self, endpoints: tuple[Endpoint, ...], columns: Mapping[str, Column]) -> None:
+    def __init__(
+        self,
+        endpoints: tuple[Endpoint, ...],
+        columns: Mapping[str, Column],
+        rows: Mapping[int, int] | None = None,
+    ) -> None:
+        """`rows` are those of `endpoints` by `id`, from one who has them at hand."""
         self.endpoints = endpoints
         self.columns = columns
+        self._rows = rows
 
     def __len__(self) -> int:
         return len(self.endpoints)
@@ -52,6 +59,15 @@ class PoolView:
     def get(self, name: str) -> Column | None:
         """The column called `name`, or None if no source or producer wrote it."""
         return self.columns.get(name)
+
+    def row(self, endpoint: Endpoint) -> int | None:
+        """The row of one of `endpoints`, the very object; None for any other.
+
+        0.2 us; comparing 1,000 endpoints with it takes 30.
+        """
+        if self._rows is None:
+            self._rows = rows_of(self.endpoints)
+        return self._rows.get(id(endpoint))
 
     @property
     def waiting(self) -> Floats:
@@ -94,4 +110,9 @@ class PoolView:
 
     def having(self, columns: Mapping[str, Column]) -> "PoolView":
         """The same endpoints with `columns` added (or replaced), each of shape `(n,)`."""
-        return PoolView(self.endpoints, {**self.columns, **columns})
+        return PoolView(self.endpoints, {**self.columns, **columns}, self._rows)
+
+
+def rows_of(endpoints: Sequence[Endpoint]) -> dict[int, int]:
+    """The row of each endpoint by its `id`; good while they live."""
+    return {id(endpoint): row for row, endpoint in enumerate(endpoints)}

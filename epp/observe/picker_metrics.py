@@ -185,10 +185,9 @@ class PrefixHits:
         cached, total = pool.get(self._cached), pool.get(self._total)
         if cached is None or total is None:
             return
-        chosen = decision.endpoint
-        row = next((i for i, endpoint in enumerate(pool.endpoints) if endpoint is chosen), None)
-        if row is None or not total[row]:
+        row = pool.row(decision.endpoint)
+        if row is None or not (most := int(total[row])):
             return
         tokens = int(cached[row])
-        self._ratio.observe(tokens / int(total[row]))
+        self._ratio.observe(tokens / most)
         self._bytes.observe(tokens * BYTES_PER_TOKEN)

@@ -80,7 +80,8 @@ class ApproxPrefixCacheProducer:
     def columns(self, request: Request, pool: PoolView) -> Mapping[str, Column]:
         found = self._chains(request, self.block_tokens(pool))
         cached = self._matched(found, pool.slots)
-        total = np.full(len(pool), found.total, dtype=np.int64)
+        total = np.empty(len(pool), dtype=np.int64)
+        total.fill(found.total)
         return {
             PREFIX_TOKENS: cached,
             PREFIX_TOTAL: total,
@@ -160,5 +161,6 @@ class ApproxPrefixCacheProducer:
 
 def picked_rows(decision: Decision, pool: PoolView) -> list[int]:
     """Rows of the first endpoint of every profile that picked one."""
-    firsts = [result.picked[0] for result in (decision.primary, *decision.others) if result.picked]
-    return [pool.endpoints.index(first) for first in firsts if first in pool.endpoints]
+    results = (decision.primary, *decision.others)
+    firsts = [result.picked[0] for result in results if result.picked]
+    return [row for row in map(pool.row, firsts) if row is not None]

@@ -64,7 +64,7 @@ class ExpectedWorkScorer:
         else:
             costs = np.array(self._costs_by_row(request, pool))
         costs = self._with_adapter(costs, request, pool)
-        scores: Scores = costs.min() / costs
+        scores: Scores = np.minimum.reduce(costs) / costs
         return scores
 
     def _costs_by_row(self, request: Request, pool: PoolView) -> list[float]:

@@ -68,8 +68,8 @@ class NoHitLruScorer:
         return scores
 
     def picked(self, request: Request, pool: PoolView, decision: Decision) -> None:
-        if _is_cold(pool) and decision.endpoint in pool.endpoints:
-            row = pool.endpoints.index(decision.endpoint)
+        row = pool.row(decision.endpoint)
+        if row is not None and _is_cold(pool):
             self._last.note(int(pool.slots[row]), self._most)
 
 
