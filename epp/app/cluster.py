@@ -23,7 +23,7 @@ from epp.kube.api import ALPHA_POOLS, OBJECTIVES, POOLS, REWRITES, Api, Kind
 from epp.kube.election import Election
 from epp.kube.endpoints import Wanted, parse_selector
 from epp.kube.follow import Follower
-from epp.kube.handover import takes_over
+from epp.kube.handover import Succession, takes_over
 from epp.kube.label import LeaderLabel
 from epp.kube.lease import Elector, Terms
 from epp.kube.objectives import ObjectiveBook, PoolName
@@ -88,8 +88,11 @@ class Cluster:
         log: FilteringBoundLogger,
         *,
         clock: Clock,
+        let_go: Callable[[], None],
     ) -> None:
+        """`let_go` ends gateways' connections gently: another picker is to be asked."""
         self._options = options
+        self._let_go = let_go
         self._store = store
         self._readiness = readiness
         self._log = log
@@ -110,6 +113,7 @@ class Cluster:
         self._books: dict[Kind, Follower[Any]] = {}
         self._election: Election | None = None
         self._electing: asyncio.Task[None] | None = None
+        self._succession: Succession | None = None
         self._marker: LeaderLabel | None = None
         self._status: StatusWriter | None = None
         self._readers: MetricsReaders | None = None
@@ -160,6 +164,11 @@ class Cluster:
         )
         self._electing = asyncio.ensure_future(self._election.run())
         own(waited(self._electing), "election")
+        another = self._election
+        self._succession = Succession(
+            self._leads, lambda: another.another, self._takes_over, self._pass_on
+        )
+        own(self._succession.run(), "succession")
         if self._label is not None:
             self._marker = LeaderLabel(
                 self._api, namespace, pod, self._label, self._leads, self._log
@@ -255,7 +264,13 @@ class Cluster:
 
     # -- leading ----------------------------------------------------------------------------------
 
+    def _pass_on(self) -> None:
+        self._log.info("another picker leads: connections are let go")
+        self._let_go()
+
     def _led(self, leads: bool) -> None:
+        if self._succession is not None:
+            self._succession.led(leads)
         if self._marker is None:
             self._say(LEADING, "" if leads else "another picker leads")
         else:

@@ -165,7 +165,14 @@ class Picker:
 
         self._cluster: Cluster | None = None
         if in_cluster(options):
-            self._cluster = Cluster(options, self._store, self.readiness, log, clock=clock)
+            self._cluster = Cluster(
+                options,
+                self._store,
+                self.readiness,
+                log,
+                clock=clock,
+                let_go=lambda: self._serving.let_go(),
+            )
 
         self._scrape_state: ScrapeState = NoScrapes()
         self._picker_metrics = PickerMetrics(

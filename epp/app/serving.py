@@ -45,6 +45,8 @@ class WireServer(Protocol):
 
     async def listen(self, how: Listening) -> int: ...
 
+    def let_go(self) -> None: ...
+
     async def drain(self, deadline: float) -> None: ...
 
     async def close(self) -> None: ...
@@ -73,6 +75,7 @@ class Serving:
         """`told` hears of the wire's own refusals, `replied` how long replies took to write."""
         self._options = options
         self._log = log
+        self._budget = budget
         limits = ExchangeLimits(options.max_body_bytes, options.max_header_bytes)
         self.process = Process(
             path, budget=budget, limits=limits, told=told, replied=replied, log=log
@@ -96,6 +99,10 @@ class Serving:
             await self.close()
             raise
         return GrpcPorts(ext_proc, health)
+
+    def let_go(self) -> None:
+        """Ask gateways to connect anew, wherever that may lead them; streams finish here."""
+        self.ext_proc.let_go()
 
     async def drain(self, seconds: float) -> None:
         """Finish open streams for up to `seconds`, health last: probes see the drain."""
@@ -138,7 +145,13 @@ class Serving:
             credentials = grpcio_credentials(pairs, settings) if pairs else None
             return GrpcioServer(methods, self._on_fault, credentials=credentials, limits=limits)
         contexts = TlsContexts(pairs, settings) if pairs else None
-        return Server(methods, self._on_fault, limits=limits, tls=contexts)
+        return Server(
+            methods,
+            self._on_fault,
+            limits=limits,
+            tls=contexts,
+            budget=self._budget if secure else None,
+        )
 
     def _pairs(self) -> KeyPairs:
         if self._options.cert_path:

@@ -61,6 +61,12 @@ class Election:
     def leading(self) -> bool:
         return self.elector.leading(self._clock())
 
+    @property
+    def another(self) -> str:
+        """Who else held the lease when it was last seen; empty for nobody."""
+        holder = self.elector.holder
+        return "" if holder == self.elector.identity else holder
+
     async def run(self) -> None:
         """Take part until cancelled; being cancelled does not release the lease."""
         try:
@@ -94,15 +100,11 @@ class Election:
     async def _wait_for_another(self, takes_over: TakesOver, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                while not (self._another and await takes_over(self.elector.holder)):
+                while not (self.another and await takes_over(self.another)):
                     await asyncio.sleep(SUCCESSOR_LOOKS)
                     await self._read(RELEASE_SECONDS)
         except TimeoutError:
             self._log.info("nobody else has taken over yet", lease=self._name)
-
-    @property
-    def _another(self) -> bool:
-        return self.elector.holder not in ("", self.elector.identity)
 
     async def _release(self) -> bool:
         """Whether the lease was ours and is nobody's now."""

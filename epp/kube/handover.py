@@ -1,15 +1,18 @@
-"""Whether the picker that leads now can be reached in place of one that is on its way out."""
+"""Whether the picker that leads now can be reached in place of one that has led."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from epp.kube.api import PODS, Api, Unreachable
+from epp.kube.election import TakesOver
 from epp.kube.endpoints import ready_condition
 from epp.kube.objects import UNREADABLE, Pod
 from epp.kube.pool import decoder_of
 
 REACHED_SECONDS: Final = 1.0
 """From a pod's being Ready until every node sends connections there, or nearly every one."""
+LOOK_SECONDS: Final = 1.0
 _POD: Final = decoder_of(Pod)
 
 
@@ -39,3 +42,42 @@ def serves(pod: Pod) -> bool:
 def pod_of(holder: str) -> str:
     """The pod in an identity `POD_UNIQUE`; names of pods have no underscore."""
     return holder.partition("_")[0]
+
+
+class Succession:
+    """Lets go of a former leader's connections, once its follower can be reached.
+
+    Gateways keep connections as long as they can: without it they would ask who led for ever.
+    `leads` says whether we lead, `another` who else does, empty for nobody known.
+    """
+
+    def __init__(
+        self,
+        leads: Callable[[], bool],
+        another: Callable[[], str],
+        takes_over: TakesOver,
+        let_go: Callable[[], None],
+        look_every: float = LOOK_SECONDS,
+    ) -> None:
+        self._leads = leads
+        self._another = another
+        self._takes_over = takes_over
+        self._let_go = let_go
+        self._look_every = look_every
+        self._lost = asyncio.Event()
+
+    def led(self, leads: bool) -> None:
+        """Leadership has begun or ceased."""
+        if leads:
+            self._lost.clear()
+        else:
+            self._lost.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self._lost.wait()
+            if self._another() and await self._takes_over(self._another()) and not self._leads():
+                self._lost.clear()
+                self._let_go()
+            await asyncio.sleep(self._look_every)

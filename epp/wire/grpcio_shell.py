@@ -88,6 +88,9 @@ class GrpcioServer:
         await stopped
         self._server = None
 
+    def let_go(self) -> None:
+        """Nothing: grpc ends connections only together with the server."""
+
     async def close(self) -> None:
         """Stop at once: open calls hear `stopping`, then they are cut."""
         await self.drain(asyncio.get_running_loop().time())
@@ -207,12 +210,6 @@ class _Call:
         if self._end is None:
             self._end = (status, message, trailing)
             self._more.set()
-
-    def consume_manually(self) -> None:
-        """grpc.aio gives bytes back to the window as it reads them; there is nothing to choose."""
-
-    def consumed(self, size: int) -> None:
-        """See `consume_manually`."""
 
     # -- the shell's side -------------------------------------------------------------------------
 

@@ -1,9 +1,11 @@
 """Two pickers and one lease: who is ready, who takes over, and what the other one still answers."""
 
+import asyncio
 import signal
 import time
 from contextlib import asynccontextmanager
 
+import grpc
 import pytest
 from support.cluster_pickers import cluster_picker, until
 from support.kube_api import TOKEN, kube_api
@@ -120,6 +122,22 @@ async def test_a_leader_cut_off_steps_down_first_and_lives_on_as_a_follower(serv
         server.tokens.add(f"{TOKEN}-one")
         await follower.end()
         await until(leader.health)
+
+
+async def test_gateways_are_let_go_by_a_leader_that_another_has_followed(server, tmp_path):
+    server.put(pod("epp-1", "10.9.9.9", app="epp"))
+    async with pair(server, tmp_path) as (leader, follower):
+        await until(leader.health)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{leader.ports['grpc']}") as gateway:
+            await gateway.channel_ready()
+            server.tokens.discard(f"{TOKEN}-one")
+            await until(follower.health)
+            assert gateway.get_state() is grpc.ChannelConnectivity.READY
+
+            server.tokens.add(f"{TOKEN}-one")
+            async with asyncio.timeout(20):
+                await gateway.wait_for_state_change(grpc.ChannelConnectivity.READY)
+            assert await sees_pods(leader)
 
 
 async def test_with_a_label_both_are_ready_and_the_leader_bears_it(server, tmp_path):
