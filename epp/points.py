@@ -97,7 +97,8 @@ class SaturationDetector(Protocol):
     """Says how full the pool is: 0 idle, 1 and above saturated.
 
     With a method `fullness(pool)` as well, which says so of each endpoint (float, shape `(n,)`),
-    requests wait for endpoints, not for the pool.
+    requests wait for endpoints, not for the pool. With a method `brim(pool)` too, likewise, a
+    request for which an endpoint has room may go wherever that says less than its ceiling.
     """
 
     def saturation(self, pool: PoolView) -> float: ...

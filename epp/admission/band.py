@@ -6,6 +6,7 @@ time, or with what others did, cannot go stale.
 
 from collections.abc import Hashable, Iterator
 from typing import Final, TypeAlias
+from zlib import crc32
 
 from epp.admission.lane import Lane
 from epp.admission.room import Levels
@@ -102,7 +103,7 @@ class Band:
     def _flow_of(self, waiting: Waiting) -> str:
         if waiting.flow in self._flows or len(self._flows) < MOST_FLOWS:
             return waiting.flow
-        return f"\0shared {hash(waiting.flow) % SHARED}"
+        return f"\0shared {crc32(waiting.flow.encode()) % SHARED}"
 
     def _contenders(self, levels: Levels, ceiling: float, now: float) -> Iterator[Contender]:
         ordering = self.settings.ordering

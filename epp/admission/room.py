@@ -103,10 +103,16 @@ class Room:
         return Levels(pool, fullness, self._roles, self._in_subset, saturation)
 
     def mask(self, pool: PoolView, ceiling: float) -> Mask:
-        """Endpoints of `pool` that are filled less than `ceiling`, bool, shape `(n,)`."""
+        """Where a request may go that was let through under `ceiling`, bool, shape `(n,)`.
+
+        Somewhere there is room for it; a detector with a method `brim` says which other endpoints
+        may take it all the same, for the sake of what they have cached.
+        """
         known = self._roles is not None and self._roles.endpoints is pool.endpoints
         roles = self._roles if known and self._roles else Roles(pool)
-        return (self.fullness(pool) < ceiling) | roles.others
+        brim = getattr(self._detector, "brim", self.fullness)
+        filled: Floats = brim(pool)
+        return (filled < ceiling) | roles.others
 
     def fullness(self, pool: PoolView) -> Floats:
         """By endpoint; a detector that only knows the pool says the same of each."""

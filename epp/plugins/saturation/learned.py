@@ -13,6 +13,8 @@ from epp.points import Tools
 
 GROWTH: Final = 1.25
 DECLINE: Final = 0.9
+SLACK_SHARE: Final = 0.125
+"""Share of a limit that may wait in the engine before it counts as too much."""
 NEAR: Final = 0.8
 """A limit grows only while the endpoint is used up to this share of it."""
 
@@ -38,9 +40,11 @@ class Limits:
         new: Mask = (scraped > self._seen[slots] + 1e-6) & pool.fresh
         if new.any():
             at, limits = slots[new], self._limits[slots[new]]
-            queues = pool.waiting[new] > slack
+            # A few wait for no more than the prefill before theirs, the more the more there run.
+            slacks = np.maximum(slack, limits * SLACK_SHARE)
+            queues = pool.waiting[new] > slacks
             # Where requests wait, what runs is all that the engine takes, in batch and in memory.
-            lower = np.maximum(pool.running[new] + slack, limits * DECLINE)
+            lower = np.maximum(pool.running[new] + slacks, limits * DECLINE)
             used = (self._loads[at] >= NEAR * limits) & (pool.waiting[new] <= 0.0)
             grown = np.where(used, limits * GROWTH + 1.0, limits)
             self._limits[at] = np.maximum(np.where(queues, np.minimum(lower, limits), grown), 1.0)
@@ -67,12 +71,14 @@ class LearnedLimitDetector:
 
     Formula: fullness = max((waiting + running) / limit, KV memory / kvCacheUtilThreshold, seconds
     of prefill ahead / maxPrefillBacklog). The limit starts at initialLimit. A scrape that finds
-    more than queueSlack waiting takes it down a tenth, to what runs + queueSlack at the lowest; one
-    that finds nobody waiting, though the limit was used up to 0.8, raises it by a quarter. KV
-    memory is kv_usage and the prompt tokens on their way; prefill ahead is those tokens over the
-    rate that is learned for the endpoint. Of the pool, the mean.
+    more waiting than queueSlack and an eighth of the limit takes it down a tenth, to what runs and
+    that many at the lowest; one that finds nobody waiting, though the limit was used up to 0.8,
+    raises it by a quarter. KV memory is kv_usage and the prompt tokens on their way; prefill ahead
+    is those tokens over the rate that is learned for the endpoint. Of the pool, the mean. A request
+    waits until an endpoint has room; then it may as well go to one that is fuller than full by less
+    than overfill, for the sake of what that one has cached.
     Parameters: initialLimit (default 64), queueSlack (default 2), kvCacheUtilThreshold (default
-    0.95), maxPrefillBacklog (default 4s).
+    0.95), maxPrefillBacklog (default 4s), overfill (default 1).
     Reads: waiting, running, kv_usage, kv_blocks, block_size, inflight_tokens, prefill_rate, slots,
     age, fresh.
     Differs from the Go picker: it has no such detector. Endpoints without fresh gauges are left
@@ -89,6 +95,7 @@ class LearnedLimitDetector:
         queue_slack: int = Field(2, ge=0, le=100_000)
         kv_cache_util_threshold: float = Field(0.95, gt=0.0, le=1.0)
         max_prefill_backlog: Duration = Field(4.0, gt=0.0)
+        overfill: float = Field(1.0, ge=0.0, le=10.0)
 
     def __init__(self, params: Params, tools: Tools) -> None:
         first = float(params.initial_limit)
@@ -101,6 +108,10 @@ class LearnedLimitDetector:
 
     def fullness(self, pool: PoolView) -> Floats:
         return among_known(self._raw(pool), pool)
+
+    def brim(self, pool: PoolView) -> Floats:
+        """The same against limits that are larger by `overfill`."""
+        return among_known(self._raw(pool) / (1.0 + self._params.overfill), pool)
 
     def limits(self, pool: PoolView) -> Floats:
         """Requests each endpoint takes now."""

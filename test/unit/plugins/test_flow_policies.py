@@ -459,3 +459,22 @@ def test_the_next_owner_of_a_slot_starts_afresh():
     state.on_removed(0)
 
     assert engine.limit == 64.0
+
+
+def test_a_few_that_wait_behind_many_that_run_are_no_queue():
+    engine = Engine(initial_limit=100)
+    engine.scraped(running=80, waiting=12)
+
+    assert engine.limit == 100
+
+    engine.scraped(running=80, waiting=13)
+
+    assert engine.limit < 100
+
+
+def test_a_warm_cache_may_be_filled_over_the_brim():
+    detector = LearnedLimitDetector(LearnedLimitDetector.Params(initial_limit=10), tools())
+    view = pool(4, running=[9.0, 10.0, 19.0, 20.0], waiting=[0.0] * 4)
+
+    assert (detector.fullness(view) < 1.0).tolist() == [True, False, False, False]
+    assert (detector.brim(view) < 1.0).tolist() == [True, True, True, False]
