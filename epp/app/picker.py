@@ -28,6 +28,7 @@ from epp.admission.overload import LagShedder
 from epp.app.background import Background
 from epp.app.cluster import Cluster, conditions_of, in_cluster, pool_name_of
 from epp.app.kvevents import KvEvents
+from epp.app.latency import latency_metrics
 from epp.app.live import LiveConfig, read_config
 from epp.app.metrics_tls import metrics_tls
 from epp.app.pages import Pages
@@ -329,6 +330,7 @@ class Picker:
         if self._cluster is not None:
             subjects.append(ClusterMetrics(self._cluster.state))
         subjects.append(KvMetrics(self._kv_events.state))
+        subjects.append(latency_metrics(self._live))
         registry.register(Metrics(*subjects, old_names=options.emit_old_metrics))
         return Admin(
             registry,

@@ -24,6 +24,7 @@ import numpy as np
 from epp.datastore.regression import BATCH, ForgettingFit
 from epp.domain.clock import Clock
 from epp.domain.pool import Floats, Ints
+from epp.observe.latency_metrics import ERROR_BOUNDS
 from epp.observe.series import Histogram
 
 KEEP: Final = 0.998
@@ -36,6 +37,8 @@ LEAP: Final = 1.0
 ODD: Final = math.log(3.0)
 FARTHEST: Final = math.log(32.0)
 """Factors stay within 1/32..32."""
+SHORTEST: Final = 0.1
+"""Errors count by their share of the time seen, or of so much of the usual time if that is more."""
 USUAL: Final = 0.05
 """The least usual error that is assumed, as a share."""
 MOST_OFF: Final = 3.0
@@ -47,7 +50,6 @@ LONGEST: Final = 3600.0
 """Longer times, in seconds, are no samples."""
 MOST_CLASSES: Final = 32
 OTHERS: Final = "other"
-ERROR_BOUNDS: Final = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0)
 
 
 @dataclass(slots=True)
@@ -70,12 +72,13 @@ class Errors:
 class Line:
     """One target (time to the first token, time per output token) of one class."""
 
-    __slots__ = ("_off", "_reads", "errors", "fit", "heard")
+    __slots__ = ("_off", "_reads", "_usual", "errors", "fit", "heard")
 
     def __init__(self, reads: Sequence[int]) -> None:
         """`reads` are the rows of the features that matter to this target."""
         self._reads = np.array(reads)
         self._off = 0.5
+        self._usual = 0.0
         self.heard = 0
         """Samples so far, those included that the line did not learn from."""
         self.fit = ForgettingFit(len(reads), KEEP)
@@ -93,7 +96,14 @@ class Line:
             most = MOST_OFF * max(self._off, USUAL) * said
             seen = said + min(max(seen - said, -most), most)
             self._off += (min(off, 2.0) - self._off) / 50
-        self.fit.learn(features[self._reads], seen, max(said, seen))
+        size = max(said, seen, self._least_size(seen))
+        self.fit.learn(features[self._reads], seen, size)
+
+    def _least_size(self, seen: float) -> float:
+        """A tenth of the usual time: what is much shorter would outweigh all others."""
+        moved = math.log(seen) - self._usual if self.fit.samples else 0.0
+        self._usual = self._usual + moved / 50 if self.fit.samples else math.log(seen)
+        return SHORTEST * math.exp(self._usual)
 
     def spread_out(self, width: int) -> Floats:
         """The coefficients over all `width` features, 0 where it reads none."""

@@ -48,9 +48,13 @@ class ForgettingFit:
             self._fold()
 
     def scale(self, factor: float) -> None:
-        """From here on everything comes to `factor` times as much."""
+        """From here on everything comes to `factor` times as much; the further from 1, the less
+        what was seen before still counts.
+        """
+        worth = min(factor, 1.0 / factor)
         self.coefficients = self.coefficients * factor
-        self._moment *= factor
+        self._square *= worth
+        self._moment *= worth * factor
         self._pending = [(x, y * factor) for x, y in self._pending]
 
     def _fold(self) -> None:

@@ -17,6 +17,7 @@ from epp.observe.cluster_metrics import ClusterState
 from epp.observe.cluster_metrics import families_of as cluster_families_of
 from epp.observe.flow_metrics import FlowMetrics
 from epp.observe.kv_metrics import KvState, kv_families_of
+from epp.observe.latency_metrics import latency_families_of
 from epp.observe.picker_metrics import PickerMetrics
 from epp.observe.pool_metrics import PoolState, families_of
 from epp.observe.request_metrics import RequestMetrics
@@ -64,5 +65,6 @@ def all_specs() -> tuple[Spec, ...]:
         *picker.asked(),
         *cluster_families_of(ClusterState()),
         *kv_families_of(KvState()),
+        *latency_families_of(),
     )
     return tuple(family.spec for family in families)

@@ -7,8 +7,9 @@ have and this one leaves out is in `REFUSALS`, each with the reason and what to 
 from typing import Any, Final
 
 from epp.config.catalogue import Catalogue, Refusal
+from epp.plugins.admitters.latency_slo import LatencySloAdmitter
 from epp.plugins.admitters.probabilistic import ProbabilisticAdmitter
-from epp.plugins.columns import PREFIX_TOKENS, PREFIX_TOTAL
+from epp.plugins.columns import PREDICTED_TPOT, PREDICTED_TTFT, PREFIX_TOKENS, PREFIX_TOTAL
 from epp.plugins.deciders.always import AlwaysDisaggMultimodalDecider, AlwaysDisaggPdDecider
 from epp.plugins.deciders.prefix_based import PrefixBasedPdDecider
 from epp.plugins.fairness.deficit import DeficitRoundRobinFairnessPolicy
@@ -21,6 +22,7 @@ from epp.plugins.filters.label_selector import ByLabelFilter, LabelSelectorFilte
 from epp.plugins.filters.prefix_cache_affinity import PrefixCacheAffinityFilter
 from epp.plugins.filters.roles import DecodeFilter, EncodeFilter, PrefillFilter
 from epp.plugins.filters.session_affinity import SessionAffinityFilter
+from epp.plugins.filters.slo_headroom import SloHeadroomTierFilter
 from epp.plugins.filters.topology_affinity import TopologyAffinityFilter
 from epp.plugins.filters.utilization import UtilizationFilter
 from epp.plugins.ordering.edf import EdfOrderingPolicy
@@ -44,6 +46,7 @@ from epp.plugins.producers.precise_prefix import (
     PrecisePrefixCacheProducer,
     PrecisePrefixCacheScorer,
 )
+from epp.plugins.producers.predicted_latency import PredictedLatencyProducer
 from epp.plugins.producers.session_id import SessionIdProducer
 from epp.plugins.producers.tokens import TokenProducer
 from epp.plugins.profiles.by_header import HeaderProfileHandler
@@ -59,6 +62,7 @@ from epp.plugins.scorers.endpoint_attribute import EndpointAttributeScorer
 from epp.plugins.scorers.expected_work import ExpectedWorkScorer
 from epp.plugins.scorers.header_label_affinity import HeaderLabelAffinityScorer
 from epp.plugins.scorers.kv_cache import KvCacheUtilizationScorer
+from epp.plugins.scorers.latency import LatencyScorer
 from epp.plugins.scorers.load_aware import LoadAwareScorer
 from epp.plugins.scorers.lora_affinity import LoraAffinityScorer
 from epp.plugins.scorers.no_hit_lru import NoHitLruScorer
@@ -94,6 +98,7 @@ PLUGINS: Final[tuple[type[Any], ...]] = (
     PrecisePrefixCacheProducer,
     InflightLoadProducer,
     P2pSourceProducer,
+    PredictedLatencyProducer,
     PrefixBasedPdDecider,
     AlwaysDisaggPdDecider,
     AlwaysDisaggMultimodalDecider,
@@ -112,6 +117,7 @@ PLUGINS: Final[tuple[type[Any], ...]] = (
     PriorityHoldbackPolicy,
     SoftReflectiveCeilingPolicy,
     ProbabilisticAdmitter,
+    LatencySloAdmitter,
     SingleProfileHandler,
     HeaderProfileHandler,
     DisaggProfileHandler,
@@ -122,6 +128,7 @@ PLUGINS: Final[tuple[type[Any], ...]] = (
     EncodeFilter,
     SessionAffinityFilter,
     PrefixCacheAffinityFilter,
+    SloHeadroomTierFilter,
     UtilizationFilter,
     EndpointAttributeFilter,
     TopologyAffinityFilter,
@@ -134,6 +141,7 @@ PLUGINS: Final[tuple[type[Any], ...]] = (
     LoadAwareScorer,
     ActiveRequestScorer,
     TokenLoadScorer,
+    LatencyScorer,
     LoraAffinityScorer,
     PrefixCacheScorer,
     PrecisePrefixCacheScorer,
@@ -158,12 +166,12 @@ ALIASES: Final = {
 DEFAULT_PRODUCERS: Final = {
     PREFIX_TOKENS: "approx-prefix-cache-producer",
     PREFIX_TOTAL: "approx-prefix-cache-producer",
+    PREDICTED_TTFT: "predicted-latency-producer",
+    PREDICTED_TPOT: "predicted-latency-producer",
 }
 
 NO_OTHER_CLUSTERS: Final = "endpoints of other clusters are not scheduled to"
-NO_PREDICTION: Final = "latencies are not predicted"
 PER_CLUSTER: Final = "run a picker in each cluster"
-ONE_COST: Final = "use expected-work-scorer, which counts the work before an answer"
 
 REFUSALS: Final = (
     Refusal("multicluster-prefix-cache-scorer", NO_OTHER_CLUSTERS, PER_CLUSTER),
@@ -179,11 +187,11 @@ REFUSALS: Final = (
         "endpoints are followed without it",
         "remove it",
     ),
-    Refusal("latency-scorer", NO_PREDICTION, ONE_COST),
-    Refusal("predicted-latency-scorer", NO_PREDICTION, ONE_COST),
-    Refusal("predicted-latency-producer", NO_PREDICTION, "remove it"),
-    Refusal("slo-headroom-tier-filter", NO_PREDICTION, "use utilization-filter"),
-    Refusal("latency-slo-admitter", NO_PREDICTION, "use probabilistic-admitter"),
+    Refusal(
+        "predicted-latency-scorer",
+        "it was producer, filter and scorer in one",
+        "use predicted-latency-producer, slo-headroom-tier-filter and latency-scorer",
+    ),
     Refusal(
         "pd-profile-handler",
         "deprecated where it comes from",

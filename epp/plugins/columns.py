@@ -15,6 +15,15 @@ PREFIX_TOKENS: Final = "prefix_tokens"
 """Prompt tokens each endpoint has cached, int, shape `(n,)`."""
 PREFIX_TOTAL: Final = "prefix_total"
 """Prompt tokens that could be cached at all (those in full blocks), the same for every row."""
+PREDICTED_TTFT: Final = "predicted_ttft"
+"""Seconds from the pick to the first token, NaN where it is not known yet."""
+PREDICTED_TPOT: Final = "predicted_tpot"
+"""Seconds for each further token, likewise."""
+TTFT_HEADROOM: Final = "ttft_headroom"
+"""Seconds left of what the client asks for after the predicted first token, below 0 where it comes
+late; not written where the client does not ask."""
+TPOT_HEADROOM: Final = "tpot_headroom"
+"""The same for each further token."""
 
 
 def named(column: str, producer: str) -> str:

@@ -3,12 +3,13 @@
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from epp.config.params import PluginParams
-from epp.domain.pool import Mask, PoolView
+from epp.domain.pool import Floats, Mask, PoolView
 from epp.domain.request import Request
 from epp.plugins.columns import PREFIX_TOKENS, PREFIX_TOTAL, matched_share
+from epp.plugins.slo import outlooks
 from epp.points import Tools
 
 
@@ -17,13 +18,14 @@ class PrefixCacheAffinityFilter:
 
     Formula: warm = cached / total >= affinityThreshold; keep the warm ones unless the least waiting
     time among them exceeds the least among the others by more than maxTTFTPenaltyMs, the waiting
-    time being inflight_tokens / peakPrefillThroughput; keep all if none is warm, and with
-    explorationProbability.
+    time being inflight_tokens / peakPrefillThroughput, or predicted_ttft with ttftSource
+    latencyPredictor; keep all if none is warm, and with explorationProbability.
     Parameters: affinityThreshold (default 0.8), explorationProbability (default 0),
-    maxTTFTPenaltyMs (default 18000), ttftSource (prefillThroughput; latencyPredictor is refused),
-    peakPrefillThroughput (tokens/s, default 15928), prefixMatchInfoProducerName (default: the last
-    producer's matches).
-    Reads: inflight_tokens, prefix_tokens, prefix_total.
+    maxTTFTPenaltyMs (default 18000), ttftSource (prefillThroughput, the default, or
+    latencyPredictor, which wants a predicted-latency-producer in the configuration; as long as it
+    predicts nothing, prefillThroughput stands in), peakPrefillThroughput (tokens/s, default 15928),
+    prefixMatchInfoProducerName (default: the last producer's matches).
+    Reads: inflight_tokens, prefix_tokens, prefix_total, predicted_ttft.
     Example:
         - type: prefix-cache-affinity-filter
           parameters: {affinityThreshold: 0.6}
@@ -40,18 +42,11 @@ class PrefixCacheAffinityFilter:
         peak_prefill_throughput: float = Field(15_928.0, gt=0.0)
         prefix_match_info_producer_name: str = ""
 
-        @field_validator("ttft_source")
-        @classmethod
-        def _no_predictor(cls, source: str) -> str:
-            if source == "latencyPredictor":
-                raise ValueError("latencyPredictor is not offered: use prefillThroughput")
-            return source
-
     def __init__(self, params: Params, tools: Tools) -> None:
         self._params = params
         self._random = tools.random
-        # Tokens instead of times: a lead of so many is worth the penalty.
-        self._lead = params.max_ttft_penalty_ms * params.peak_prefill_throughput / 1000.0
+        self._penalty = params.max_ttft_penalty_ms / 1000.0
+        self._predicts = params.ttft_source == "latencyPredictor"
 
     def filter(self, request: Request, pool: PoolView) -> Mask:
         everything = np.ones(len(pool), dtype=np.bool_)
@@ -61,9 +56,17 @@ class PrefixCacheAffinityFilter:
         warm: Mask = share >= self._params.affinity_threshold
         if not warm.any() or warm.all():
             return everything
-        queued = pool.inflight_tokens
-        lead = queued[warm].min() - queued[~warm].min()
-        return everything if lead > self._lead else warm
+        seconds = self._seconds(pool)
+        lead = seconds[warm].min() - seconds[~warm].min()
+        return everything if lead > self._penalty else warm
+
+    def _seconds(self, pool: PoolView) -> Floats:
+        """How long each endpoint will take to the first token."""
+        first = outlooks(pool)[0] if self._predicts else None
+        if first is not None:
+            return first.expected
+        waiting: Floats = pool.inflight_tokens / self._params.peak_prefill_throughput
+        return waiting
 
     def _explores(self) -> bool:
         chance = self._params.exploration_probability

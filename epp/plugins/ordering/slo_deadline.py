@@ -3,9 +3,10 @@
 import math
 from typing import ClassVar
 
-from epp.domain.headers import SLO_TTFT_MS, first_of
+from epp.domain.headers import SLO_TTFT_MS
 from epp.domain.waiting import Waiting
 from epp.plugins.ordering._plain import OneLane
+from epp.plugins.slo import promised
 
 
 class SloDeadlineOrderingPolicy(OneLane):
@@ -27,8 +28,5 @@ class SloDeadlineOrderingPolicy(OneLane):
 
 def slo_ttft(waiting: Waiting) -> float:
     """Seconds to the first token that the client asks for; infinite if it does not."""
-    try:
-        seconds = float(first_of(waiting.request.headers, SLO_TTFT_MS) or "") / 1000.0
-    except ValueError:
-        return math.inf
-    return seconds if 0.0 < seconds < math.inf else math.inf
+    seconds = promised(waiting.request.headers, SLO_TTFT_MS)
+    return math.inf if seconds is None else seconds

@@ -13,7 +13,7 @@ UNITS = {
     "counter": r"_total",
     "histogram": r"_(seconds|bytes|tokens|ratio)",
     "gauge": r"_(seconds|bytes|tokens|size|utilization|requests|endpoints|running|inflight"
-    r"|records|blind|info|saturation|objects|leader)",
+    r"|records|blind|info|saturation|objects|leader|ratio|warm)",
 }
 
 

@@ -1,7 +1,6 @@
 """Plugins of affinity to caches, labels, topology and context length."""
 
 import pytest
-from pydantic import ValidationError
 from support.pools import decision, endpoint, pool, request, tools
 
 from epp.plugins.facts import PEER
@@ -52,12 +51,11 @@ def test_prefix_cache_affinity_keeps_all_where_nobody_looked():
     assert made(PrefixCacheAffinityFilter, tools()).filter(request(), pool(3)).all()
 
 
-def test_prefix_cache_affinity_reads_gos_spelling_and_refuses_the_predictor():
-    assert made(PrefixCacheAffinityFilter, tools(), maxTTFTPenaltyMs=5)._lead == pytest.approx(
-        79.64
-    )
-    with pytest.raises(ValidationError, match="use prefillThroughput"):
-        made(PrefixCacheAffinityFilter, tools(), ttftSource="latencyPredictor")
+def test_prefix_cache_affinity_reads_gos_spelling():
+    view = pool(prefix_tokens=[90, 0], prefix_total=[100] * 2, inflight_tokens=[100, 0])
+    it = made(PrefixCacheAffinityFilter, tools(), maxTTFTPenaltyMs=5)
+
+    assert it.filter(request(range(100)), view).all()
 
 
 class TestNoHitLru:

@@ -102,6 +102,40 @@ schedulingProfiles:
   plugins: [{pluginRef: header-based-testing-filter}, {pluginRef: max-score-picker}]
 """
 
+PREDICTED_LATENCY = """
+plugins:
+- type: predicted-latency-producer
+  parameters: {streamingMode: true, sloBufferFactor: 1, contextTTL: 5m, predictInProduce: true}
+- type: prefix-cache-affinity-filter
+  parameters:
+    affinityThreshold: 0.8
+    explorationProbability: 0
+    maxTTFTPenaltyMs: 5000
+    ttftSource: latencyPredictor
+- type: slo-headroom-tier-filter
+  parameters: {epsilonExploreNeg: 0}
+- type: latency-scorer
+  parameters: {ttftWeight: 0.8, tpotWeight: 0.2, headroomSelectionStrategy: least}
+- type: latency-slo-admitter
+- type: weighted-random-picker
+schedulingProfiles:
+- name: default
+  plugins:
+  - {pluginRef: prefix-cache-affinity-filter}
+  - {pluginRef: slo-headroom-tier-filter}
+  - {pluginRef: latency-scorer, weight: 1}
+  - {pluginRef: weighted-random-picker}
+"""
+
+LATENCY_SCORER_ALONE = """
+plugins:
+- type: latency-scorer
+- type: max-score-picker
+schedulingProfiles:
+- name: default
+  plugins: [{pluginRef: latency-scorer}, {pluginRef: max-score-picker}]
+"""
+
 KNOWN = [
     pytest.param(None, id="built-in"),
     pytest.param(HEAD + QUEUE_KV_PREFIX, id="queue-kv-prefix"),
@@ -109,6 +143,7 @@ KNOWN = [
     pytest.param(HEAD + PREFILL_DECODE, id="prefill-decode"),
     pytest.param(HEAD + PAYLOAD_AGNOSTIC, id="payload-agnostic"),
     pytest.param(HEAD + STICKY, id="sticky-until-saturated"),
+    pytest.param(HEAD + LATENCY_SCORER_ALONE, id="latency-scorer-alone"),
 ]
 
 
@@ -230,3 +265,17 @@ def test_what_is_left_out_is_refused_with_the_reason(refused):
         assembled(HEAD + f"plugins:\n- type: {refused}\n")
 
     assert CATALOGUE.refusals[refused].reason in str(fault.value)
+
+
+def test_predicted_latency_loads_with_all_that_reads_it():
+    policy = assembled(HEAD + PREDICTED_LATENCY).policy
+
+    assert len(policy.admitters) == 1
+    assert policy.blind["full"] == ()
+    assert "predicted-latency-producer" in policy.blind["watch"]
+
+
+def test_a_latency_scorer_brings_its_producers_along():
+    names = [one.name for one in assembled(HEAD + LATENCY_SCORER_ALONE).plan.producers]
+
+    assert names.index("approx-prefix-cache-producer") < names.index("predicted-latency-producer")
