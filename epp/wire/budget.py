@@ -1,4 +1,10 @@
-"""One number for all request bodies held at a time, so that many big prompts end in a 503."""
+"""What is held of request bodies: one number with a limit, so that many big prompts end in a 503,
+and how near to it the process is, so that most of them wait at the gateway instead.
+"""
+
+from typing import Final
+
+_HIGH: Final = 0.75
 
 
 class ByteBudget:
@@ -31,3 +37,25 @@ class ByteBudget:
         """Count `size` bytes as free again."""
         assert size <= self._held, "more given back than was taken"
         self._held -= size
+
+
+class Backlog:
+    """How much the process holds of requests that are not on their way, for all connections.
+
+    Held bodies, and beside them the unfinished messages that will be bodies. Without a budget it
+    is never high.
+    """
+
+    __slots__ = ("_budget", "_mark", "assembling")
+
+    def __init__(self, budget: ByteBudget | None = None) -> None:
+        self._budget = budget
+        self._mark = int(_HIGH * budget.limit) if budget is not None else 0
+        self.assembling = 0
+        """Bytes of unfinished messages; each call counts its own."""
+
+    @property
+    def high(self) -> bool:
+        """Whether so much is held that no more should be asked for."""
+        budget = self._budget
+        return budget is not None and budget.held + self.assembling >= self._mark

@@ -84,15 +84,6 @@ class Call(Protocol):
     def end(self, status: int = 0, message: str = "", trailing: Metadata = ()) -> None:
         """End the call after what was sent, with a status, a text for people, and metadata."""
 
-    def consume_manually(self) -> None:
-        """From now on received bytes return to the client's window by `consumed` alone."""
-
-    def consumed(self, size: int) -> None:
-        """Give `size` bytes of received messages back; only after `consume_manually`.
-
-        When the call ends, what was not given back is given back by the shell.
-        """
-
 
 class Handler(Protocol):
     """The server's side of one call."""

@@ -66,7 +66,7 @@ class ServerCall:
         "_connection",
         "_cut_prefix",
         "_handler",
-        "_manual",
+        "_message_size",
         "_missing",
         "_on_fault",
         "_over",
@@ -91,9 +91,9 @@ class ServerCall:
         self._handler: Handler | None = None
         self._over = False
         self._untold: Cancellation | None = None
-        self._manual = False
         self._cut_prefix = b""
         self._pieces: list[bytes] = []
+        self._message_size = 0
         self._missing = 0
         self._since = 0.0
         self.metadata = reading.metadata
@@ -130,13 +130,6 @@ class ServerCall:
 
     def end(self, status: int = 0, message: str = "", trailing: Metadata = ()) -> None:
         self._finish(status, message, trailing, ())
-
-    def consume_manually(self) -> None:
-        self._manual = True
-
-    def consumed(self, size: int) -> None:
-        if self._manual:
-            self._connection.consumed(self._stream, size)
 
     def _finish(self, status: int, message: str, trailing: Metadata, extra: Fields) -> None:
         if self._over:
@@ -179,6 +172,15 @@ class ServerCall:
             self._cut_prefix = buffer[start:end]
             self._since = self._connection.now
 
+    @property
+    def growing(self) -> bool:
+        """A request is collected until it is answered; in buffered mode, where its head is answered
+        before, it is one large message. What streams past is neither."""
+        if self._over:
+            return False
+        large = self._connection.limits.stream_window >> 1
+        return not self._stream.answered or self._message_size > large
+
     def half_closed(self) -> None:
         if self._over:
             return
@@ -217,8 +219,6 @@ class ServerCall:
 
     def _deliver(self, message: bytes) -> None:
         self._connection.counters.messages_in += 1
-        if self._manual:
-            self._connection.hold(self._stream, len(message))
         handler = self._handler
         if handler is None:
             return
@@ -232,6 +232,7 @@ class ServerCall:
     def _keep(self, piece: bytes, size: int) -> None:
         """Begin to assemble a message of `size` bytes."""
         self._pieces = [piece]
+        self._message_size = size
         self._missing = size - len(piece)
         self._since = self._connection.now
         self._assemble(len(piece))
@@ -244,7 +245,7 @@ class ServerCall:
         if self._missing:
             self._assemble(stop - start)
             return end
-        self._connection.assembling += stop - start
+        self._connection.assemble(stop - start)
         message = b"".join(self._pieces)
         self._drop_partial()
         self._deliver(message)
@@ -252,7 +253,7 @@ class ServerCall:
 
     def _assemble(self, size: int) -> None:
         connection = self._connection
-        connection.assembling += size
+        connection.assemble(size)
         if connection.assembling > connection.limits.max_assembling:
             connection.counters.messages_too_large += 1
             self._abort(
@@ -261,8 +262,9 @@ class ServerCall:
 
     def _drop_partial(self) -> None:
         if self._pieces:
-            self._connection.assembling -= sum(map(len, self._pieces))
+            self._connection.assemble(-sum(map(len, self._pieces)))
             self._pieces = []
+            self._message_size = 0
         self._cut_prefix = b""
 
     def _refuse_message(self, flag: int, size: int) -> None:
@@ -286,8 +288,7 @@ class ServerCall:
 
     def _check_progress(self, now: float) -> None:
         limits = self._connection.limits
-        size = sum(map(len, self._pieces)) + self._missing
-        allowed = limits.message_timeout + size / limits.slowest_rate
+        allowed = limits.message_timeout + self._message_size / limits.slowest_rate
         if limits.message_timeout > 0 and now - self._since >= allowed:
             self._connection.counters.message_timeouts += 1
             self._abort(Status.CANCELLED, "a message was begun and not ended", Cancellation.LIMIT)

@@ -211,12 +211,6 @@ class _Call:
             self._end = (status, message, trailing)
             self._more.set()
 
-    def consume_manually(self) -> None:
-        """grpc.aio gives bytes back to the window as it reads them; there is nothing to choose."""
-
-    def consumed(self, size: int) -> None:
-        """See `consume_manually`."""
-
     # -- the shell's side -------------------------------------------------------------------------
 
     def stop(self) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from epp.wire import frames
 from epp.wire.blocks import Blocks
+from epp.wire.budget import Backlog
 from epp.wire.control import DRAIN, Control
 from epp.wire.frames import ConnectionFault, ErrorCode, Setting
 from epp.wire.headers import HeaderReader
@@ -22,7 +23,7 @@ from epp.wire.limits import Counters, Limits
 from epp.wire.meters import Meters
 from epp.wire.streams import End, Receiver, Stream, Streams
 from epp.wire.timers import Timers, passed
-from epp.wire.windows import Lane, Outbox, ReceiveWindow
+from epp.wire.windows import Lane, Outbox, ReceiveWindow, Withheld
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,8 @@ class Connection:
     """One connection. `accept(connection, stream, head)` opens the receiver of a request.
 
     `wake` is called when there is something to take that was not caused by `receive` or `tick`:
-    once, until it is taken. After `closing` is true the owner writes what is left and closes.
+    once, until it is taken. `backlog` says when clients should be asked for less. After `closing`
+    is true the owner writes what is left and closes.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Connection:
         limits: Limits | None = None,
         wake: Callable[[], None] = lambda: None,
         peer: str = "",
+        backlog: Backlog | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.counters = Counters(connections=1)
@@ -57,7 +60,7 @@ class Connection:
         self.fault: ConnectionFault | None = None
         self.streams = Streams(self.limits.max_streams + 100)
         self.assembling = 0
-        """Bytes of unfinished messages, kept by the receivers."""
+        """Bytes of unfinished messages that the receivers keep."""
         self.last_named = False
         """The last stream that will be served has been named: a drain's second step."""
         self._wake = wake
@@ -66,6 +69,8 @@ class Connection:
         self._lost = False
         self._drain_since: float | None = None
         self._timers = Timers(self.limits, self.counters, now)
+        self._backlog = backlog or Backlog()
+        self._withheld = Withheld(self._backlog, self.limits.window_patience)
         self._inbound = ReceiveWindow(self.limits.connection_window)
         self._outbox = Outbox(self.limits.high_water, self._on_finished, self._on_resumed)
         self._preface = b""
@@ -90,7 +95,7 @@ class Connection:
             self._header_reader,
         )
         control = Control(outbox, self.streams, headers, meters, timers, self._on_drain_known)
-        incoming = Incoming(self, accept, self._inbound, outbox, headers, meters)
+        incoming = Incoming(self, accept, self._inbound, self._withheld, outbox, headers, meters)
         blocks = Blocks(self.limits, self.counters, timers, incoming.on_block)
         handlers: list[frames.FrameHandler] = [
             incoming.on_data,
@@ -136,6 +141,8 @@ class Connection:
         self._busy = True
         try:
             self._reader.feed(data if self._greeted else self._without_preface(data))
+            if self._withheld.waiting:
+                self._replenish()
         except ConnectionFault as fault:
             self._fail(fault)
         finally:
@@ -213,21 +220,10 @@ class Connection:
             stream.receiver.reset(by_peer=False)
         self._rouse()
 
-    def hold(self, stream: Stream, size: int) -> None:
-        """Keep `size` received bytes from going back to the peer's windows."""
-        stream.inbound.hold(size)
-        self._inbound.hold(size)
-
-    def consumed(self, stream: Stream, size: int) -> None:
-        """Give `size` held bytes back; nothing once the stream is over, for then all went back."""
-        if stream.stream_id not in self.streams:
-            return
-        size = min(size, stream.inbound.held)
-        if increment := self._inbound.release(size):
-            self._outbox.ready.append(frames.window_frame(0, increment))
-        if (increment := stream.inbound.release(size)) and stream.remote_open:
-            self._outbox.ready.append(frames.window_frame(stream.stream_id, increment))
-        self._rouse()
+    def assemble(self, size: int) -> None:
+        """Count bytes of an unfinished message as kept, or below 0 as kept no more."""
+        self.assembling += size
+        self._backlog.assembling += size
 
     # ---- time and the end
 
@@ -290,6 +286,8 @@ class Connection:
     def _check_times(self, now: float) -> None:
         self._timers.check(self._reader, now)
         self._check_drain(now)
+        if self._withheld.waiting:
+            self._replenish()
         if self._timers.keepalive_due(now):
             self._outbox.ready.append(frames.ping_frame(_KEEPALIVE))
         for stream in list(self._outbox.waiting.values()):
@@ -297,6 +295,13 @@ class Connection:
         for stream in list(self.streams.values()):
             if stream.receiver is not None:
                 stream.receiver.tick(now)
+
+    def _replenish(self) -> None:
+        """Widen what was withheld and need not be any more."""
+        for stream in self._withheld.let_go(self.now):
+            if stream.remote_open and stream.inbound.due:
+                increment = stream.inbound.announce()
+                self._outbox.ready.append(frames.window_frame(stream.stream_id, increment))
 
     def _check_drain(self, now: float) -> None:
         if self._drain_since is not None and now - self._drain_since >= self.limits.drain_grace:
@@ -348,8 +353,6 @@ class Connection:
             return
         stream.remote_open = stream.local_open = False
         self._outbox.discard(stream)
-        if stream.inbound.held and (increment := self._inbound.release(stream.inbound.held)):
-            self._outbox.ready.append(frames.window_frame(0, increment))
         self.streams.gone.bury(stream.stream_id, how)
         if not self.streams:
             self._timers.last_stream_end = self.now

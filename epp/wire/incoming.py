@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from epp.wire.http2 import Connection
     from epp.wire.meters import Meters
     from epp.wire.streams import Receiver
-    from epp.wire.windows import Outbox, ReceiveWindow
+    from epp.wire.windows import Outbox, ReceiveWindow, Withheld
 
 _TOO_LARGE: Final = headers.encoded(((b":status", b"431"),))
 
@@ -33,6 +33,7 @@ class Incoming:
         connection: Connection,
         accept: Callable[[Connection, Stream, Head], Receiver],
         window: ReceiveWindow,
+        withheld: Withheld,
         outbox: Outbox,
         header_reader: HeaderReader,
         meters: Meters,
@@ -42,6 +43,7 @@ class Incoming:
         self._streams = connection.streams
         self._gone = connection.streams.gone
         self._window = window
+        self._withheld = withheld
         self._outbox = outbox
         self._header_reader = header_reader
         self._meters = meters
@@ -101,7 +103,9 @@ class Incoming:
             self._outbox.ready.append(frames.window_frame(0, increment))
 
     def _credit_stream(self, stream: Stream, size: int) -> None:
-        if increment := stream.inbound.credit(size):
+        inbound = stream.inbound
+        if inbound.owe(size) and not self._withheld.keeps(stream, self._connection.now):
+            increment = inbound.announce()
             self._outbox.ready.append(frames.window_frame(stream.stream_id, increment))
 
     def _end_remote(self, stream: Stream) -> None:

@@ -48,6 +48,9 @@ class Limits:
     stream_window: int = 1 << 20
     connection_window: int = 16 << 20
 
+    window_patience: float = 1.0
+    """How long a stream's window is withheld while held bodies are near their budget."""
+
     max_message_size: int = 16 << 20
     max_assembling: int = 64 << 20
     """Bytes of unfinished messages, all streams of a connection together."""

@@ -29,6 +29,10 @@ class PlainAnswer:
     def data(self, buffer: bytes, start: int, end: int) -> None:
         pass
 
+    @property
+    def growing(self) -> bool:
+        return False
+
     def half_closed(self) -> None:
         self._connection.finish(self._stream, b"")
 

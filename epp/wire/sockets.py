@@ -12,6 +12,7 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
+from epp.wire.budget import Backlog
 from epp.wire.grpc import Router
 from epp.wire.http2 import Connection
 from epp.wire.limits import Counters, Limits
@@ -20,6 +21,7 @@ from epp.wire.listeners import NO_PORT, Listening, SocketFile, tcp_listener, uni
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from epp.wire.budget import ByteBudget
     from epp.wire.calls import Methods
 
 __all__ = ["Listening", "Server", "Session"]
@@ -123,7 +125,8 @@ class Server:
 
     `tls` is asked for the context of each new connection, so a reloaded certificate is used from
     the next connection on and none is dropped; None serves in the clear, and Unix sockets always
-    are. `on_fault` hears the exceptions of handlers and of `tls`.
+    are. `on_fault` hears the exceptions of handlers and of `tls`. Near the end of `budget` clients
+    are asked for less.
     """
 
     def __init__(
@@ -133,12 +136,14 @@ class Server:
         *,
         limits: Limits | None = None,
         tls: Contexts | None = None,
+        budget: ByteBudget | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.limits = limits or Limits()
         self._router = Router(methods, on_fault)
         self._on_fault = on_fault
         self._tls = tls
+        self._backlog = Backlog(budget)
         self._past = Counters()
         self._sessions: set[Session] = set()
         self._listeners: list[socket.socket] = []
@@ -211,7 +216,12 @@ class Server:
 
     def connect(self, wake: Callable[[], None], peer: str) -> Connection:
         return Connection(
-            self._router.accept, now=self.loop.time(), limits=self.limits, wake=wake, peer=peer
+            self._router.accept,
+            now=self.loop.time(),
+            limits=self.limits,
+            wake=wake,
+            peer=peer,
+            backlog=self._backlog,
         )
 
     def opened(self, session: Session) -> None:

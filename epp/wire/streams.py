@@ -23,6 +23,10 @@ class Receiver(Protocol):
     def data(self, buffer: bytes, start: int, end: int) -> None:
         """buffer[start:end] arrived: never empty, valid during the call only."""
 
+    @property
+    def growing(self) -> bool:
+        """Whether what comes now is collected, and its sender may be made to wait."""
+
     def half_closed(self) -> None:
         """The peer will send no more data."""
 
@@ -56,6 +60,11 @@ class Stream(Lane):
         self.awaited = -1
         """What content-length still promises, -1 without one."""
         self.receiver: Receiver | None = None
+
+    @property
+    def growing(self) -> bool:
+        """Whether the peer is in the middle of a request that is collected here."""
+        return self.remote_open and self.receiver is not None and self.receiver.growing
 
 
 class Graves:

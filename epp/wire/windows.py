@@ -1,6 +1,7 @@
 """HTTP/2 flow control (RFC 9113 section 5.2), both ways.
 
-Inbound, a `ReceiveWindow` per stream and one per connection says how much more the peer may send.
+Inbound, a `ReceiveWindow` per stream and one per connection says how much more the peer may send,
+and `Withheld` which streams must wait for more while too much is held.
 Outbound, an `Outbox` per connection cuts data into frames as the peer's windows allow and queues
 the rest, one `Lane` per stream.
 """
@@ -24,47 +25,87 @@ from epp.wire.frames import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from epp.wire.budget import Backlog
+    from epp.wire.streams import Stream
+
 
 class ReceiveWindow:
-    """How much the peer may still send, and how much of what came may be given back.
+    """How much the peer may still send, and how much of what came is due to it.
 
-    Bytes return to the peer as soon as they are read, except those that `hold` kept and `release`
-    has not let go: so a budget for held bodies steers the window, and an unfinished message never
-    waits for itself. `due` is below zero while more is held than was read since.
+    Bytes are due as soon as they are read. Half a window is saved up before it is announced: one
+    WINDOW_UPDATE per half window, and a peer is never shut out while anything is due, unless a
+    stream's window is `Withheld`.
     """
 
-    __slots__ = ("_half", "due", "held", "remaining")
+    __slots__ = ("_half", "due", "remaining")
 
     def __init__(self, size: int) -> None:
         self.remaining = size
         self.due = 0
-        self.held = 0
         self._half = size >> 1
 
-    def hold(self, size: int) -> None:
-        """Keep `size` bytes that were read from going back."""
-        self.held += size
-        self.due -= size
-
-    def release(self, size: int) -> int:
-        """Let `size` held bytes go back, at most what is held; returns what `credit` does."""
-        size = min(size, self.held)
-        self.held -= size
-        return self.credit(size)
-
     def credit(self, size: int) -> int:
-        """Give `size` bytes back; returns the increment to announce now, often 0.
-
-        Half a window is saved up before it is announced: one WINDOW_UPDATE per half window, and
-        a peer is never shut out while anything is due.
-        """
+        """Note `size` bytes as due; returns the increment to announce now, often 0."""
         self.due += size
-        if self.remaining > self._half or self.due <= 0:
+        if self.remaining > self._half:
             return 0
-        due = self.due
-        self.due = 0
+        return self.announce()
+
+    def owe(self, size: int) -> bool:
+        """Note `size` bytes as due; true when they should be announced."""
+        self.due += size
+        return self.remaining <= self._half and self.due > 0
+
+    def announce(self) -> int:
+        """Everything that is due, as the increment to announce."""
+        due, self.due = self.due, 0
         self.remaining += due
         return due
+
+
+class Withheld:
+    """Windows of streams that wait until what is held of requests leaves room for more.
+
+    While the `Backlog` is high a stream whose request grows is widened no more: the rest of it
+    stays with the peer. Small requests fit into a window and never wait. Nothing waits for ever:
+    one stream of the connection goes on meanwhile, so that whoever holds half a body can finish
+    and give it back; and after `patience` seconds each is widened once whatever is held, so that a
+    request meets the budget, and its clear refusal, rather than its client's timeout.
+    """
+
+    __slots__ = ("_backlog", "_leader", "_patience", "waiting")
+
+    def __init__(self, backlog: Backlog, patience: float) -> None:
+        self._backlog = backlog
+        self._patience = patience
+        self._leader: Stream | None = None
+        self.waiting: dict[Stream, float] = {}
+        """Since when each waits, the first first."""
+
+    def keeps(self, stream: Stream, now: float) -> bool:
+        """Whether a stream whose window is due has to wait."""
+        if not self._patience or not self._backlog.high or not stream.growing:
+            self.waiting.pop(stream, None)
+            return False
+        if self._leader is None or not self._leader.growing:
+            self._leader = stream
+        if stream is self._leader:
+            return False
+        self.waiting.setdefault(stream, now)
+        return True
+
+    def let_go(self, now: float) -> list[Stream]:
+        """Streams that wait no more, to be widened if they still take anything."""
+        if not self._backlog.high:
+            go = list(self.waiting)
+        else:
+            go = [s for s, since in self.waiting.items() if now - since >= self._patience]
+            if not go and (self._leader is None or not self._leader.growing):
+                self._leader = next(iter(self.waiting))
+                go = [self._leader]
+        for stream in go:
+            del self.waiting[stream]
+        return go
 
 
 class Lane:

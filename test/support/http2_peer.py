@@ -12,6 +12,7 @@ import h2.events
 import h2.settings
 from support.wire_echo import echo_methods
 
+from epp.wire.budget import Backlog
 from epp.wire.calls import Method
 from epp.wire.grpc import Router
 from epp.wire.http2 import Connection
@@ -59,6 +60,7 @@ class Peer:
         limits: Limits | None = None,
         split: Split = whole,
         client_settings: Mapping[int, int] | None = None,
+        backlog: Backlog | None = None,
     ) -> None:
         self.now = 1_000.0
         self.methods = methods or echo_methods()
@@ -70,6 +72,7 @@ class Peer:
             limits=limits,
             wake=self._wake,
             peer="ipv4:192.0.2.1:50000",
+            backlog=backlog,
         )
         config = h2.config.H2Configuration(client_side=True, header_encoding="utf-8")
         self.client = h2.connection.H2Connection(config=config)

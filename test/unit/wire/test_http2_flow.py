@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 from support.http2_peer import Peer, message
-from support.wire_echo import EchoHandler, Recorded, SilentHandler
+from support.wire_echo import Recorded, SilentHandler
 
 from epp.wire import frames
 from epp.wire.calls import Cancellation, Status
 from epp.wire.frames import ErrorCode, Setting, frame_header
 from epp.wire.limits import Limits
-from epp.wire.windows import ReceiveWindow
 
 SMALL = Limits(stream_window=20_000, connection_window=70_000)
 
@@ -33,20 +32,18 @@ class TestFromAFastPeer:
         assert peer.exchange().client.local_flow_control_window(call) == 20_000
 
     def test_a_peer_that_overruns_the_connection_window_is_cut_off(self):
-        peer = Peer(limits=SMALL, methods={"/m": Recorded(Holding)}).greet()
-        calls = [peer.call("/m", end=False) for _ in range(4)]
-        for call in calls[:3] * 2:
-            peer.send(call, message(bytes(9_990)))
-        peer.exchange()
-        peer.server.receive(_data(calls[3], 15_000), peer.now)
+        limits = Limits(stream_window=100_000, connection_window=70_000, max_frame_size=1 << 20)
+        peer = Peer(limits=limits).greet()
+        call = peer.call("/echo.Echo/Silent", end=False)
+        peer.server.receive(_data(call, 70_001), peer.now)
 
         assert peer.server.fault.code is ErrorCode.FLOW_CONTROL_ERROR
 
     def test_a_peer_that_overruns_a_stream_window_loses_the_stream(self):
-        peer = Peer(limits=SMALL, methods={"/m": Recorded(Holding)}).greet()
-        call = peer.call("/m", end=False)
-        peer.send(call, message(bytes(9_990)) + message(bytes(9_990)))
-        peer.exchange().raw(_data(call, 15_000))
+        limits = Limits(stream_window=20_000, connection_window=70_000, max_frame_size=1 << 20)
+        peer = Peer(limits=limits).greet()
+        call = peer.call("/echo.Echo/Silent", end=False)
+        peer.raw(_data(call, 20_001))
 
         assert peer.resets[call] == ErrorCode.FLOW_CONTROL_ERROR
         assert not peer.server.closing
@@ -55,70 +52,6 @@ class TestFromAFastPeer:
         peer = Peer(limits=Limits(connection_window=1 << 24)).greet()
 
         assert peer.client.outbound_flow_control_window == 1 << 24
-
-
-class Holding(EchoHandler):
-    """Holds every message until told."""
-
-    def __init__(self, call):
-        super().__init__(call)
-        call.consume_manually()
-
-    def message(self, data):
-        self.messages.append(data)
-
-    def half_closed(self):
-        self.closed = True
-
-
-class TestHeldBodies:
-    def held(self):
-        method = Recorded(Holding)
-        peer = Peer({"/m": method}, limits=SMALL).greet()
-        call = peer.call("/m", end=False)
-        peer.send(call, message(bytes(15_000)))
-        return peer.exchange(), call, method
-
-    def test_held_bytes_stay_out_of_the_window(self):
-        peer, call, _ = self.held()
-
-        assert peer.client.local_flow_control_window(call) == 20_000 - 15_000
-
-    def test_consumed_bytes_come_back_at_once_when_the_window_is_low(self):
-        peer, call, method = self.held()
-        method.last.call.consumed(10_000)
-
-        assert peer.wakes == 1
-        assert peer.exchange().client.local_flow_control_window(call) == 20_000 - 5_000
-
-    def test_more_than_was_held_cannot_be_given_back(self):
-        peer, call, method = self.held()
-        method.last.call.consumed(1_000_000)
-
-        assert peer.exchange().client.local_flow_control_window(call) == 20_000
-
-    def test_the_end_of_a_call_gives_its_bytes_back_to_the_connection(self):
-        peer, _, method = self.held()
-        method.last.call.end()
-        peer.exchange()
-
-        assert peer.server._inbound.held == 0
-        assert peer.server._inbound.remaining + peer.server._inbound.due == 70_000
-
-    def test_a_held_message_larger_than_the_window_arrives(self):
-        method = Recorded(Holding)
-        peer = Peer({"/m": method}, limits=SMALL).greet()
-        peer.call("/m", bytes(100_000))
-
-        assert [len(m) for m in method.last.messages] == [100_000]
-        assert method.last.closed
-
-    def test_a_debt_is_paid_before_a_window_opens(self):
-        window = ReceiveWindow(100)
-        window.remaining = 0
-        window.hold(300)
-
-        assert [window.credit(100), window.release(150), window.release(150)] == [0, 0, 100]
 
 
 class TestToASlowPeer:
