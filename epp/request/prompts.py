@@ -33,15 +33,19 @@ def open_ended(*parts: msgspec.Raw) -> Prompt:
 
 def need(field: msgspec.Raw, name: str) -> None:
     """Raise `BadRequest` unless a required array is there and holds something."""
-    if is_empty(field):
+    start = bytes(memoryview(field)[:64])
+    if _says_nothing(start):
         raise BadRequest(f"{name}: missing or empty; give at least one")
-    if bytes(memoryview(field)[:1]) != b"[":
+    if not start.startswith(b"["):
         raise BadRequest(f"{name}: not an array; give a list")
 
 
 def is_empty(field: msgspec.Raw) -> bool:
     """Whether a field is missing, null, or an empty string or array."""
-    start = bytes(memoryview(field)[:64])
+    return _says_nothing(bytes(memoryview(field)[:64]))
+
+
+def _says_nothing(start: bytes) -> bool:
     return start in (b"", b"null", b'""') or start.removeprefix(b"[").lstrip() == b"]"
 
 

@@ -56,8 +56,8 @@ class Answering:
         """The response has begun; 1xx never comes this way."""
         if self.phase is not Phase.HEADERS:
             raise ProtocolFault("response_headers came twice")
-        headers, _ = messages.read_headers(message.response_headers.headers)
-        status = headers.get(":status", "")
+        headers = messages.LateHeaders(message.response_headers.headers)
+        status = headers.status
         numeric = status.isascii() and status.isdigit() and len(status) == 3
         self._status = int(status) if numeric else 0
         self.phase = Phase.DONE if message.response_headers.end_of_stream else Phase.BODY
