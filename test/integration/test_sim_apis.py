@@ -97,14 +97,15 @@ async def test_continuous_usage_counts_up():
 
 
 async def test_stream_headers_come_before_prefill():
-    slow = Pacing(ttft=0.5, itl=0.001)
-    async with simulator_here(model="m", pacing=slow) as sim:
-        begun = asyncio.get_running_loop().time()
+    async with quick_sim() as sim:
+        await sim.faults(stall=True)
         body = {"model": "m", "prompt": "x", "max_tokens": 1, "stream": True}
         async with sim.session.post(f"{sim.url}/v1/completions", json=body) as answer:
-            headers_at = asyncio.get_running_loop().time() - begun
-            await answer.read()
-        assert headers_at < 0.4 < asyncio.get_running_loop().time() - begun
+            before = await sim.state()
+            await sim.faults(stall=False)
+            text = await answer.text()
+        assert (answer.status, before["prompt_tokens"], before["open"]) == (200, 0, 1)
+        assert events(text)[-1] == "[DONE]"
 
 
 async def test_a_client_that_leaves_frees_its_blocks():
@@ -321,11 +322,9 @@ async def test_prefill_holds_its_blocks_until_the_decoder_has_read_them():
         _, second = await post(decode, "/v1/completions", **body, kv_transfer_params=params)
         assert second["usage"]["completion_tokens"] == 4
         await prefill.until(running=0)
-        for _ in range(100):
-            if not (await prefill.state())["kv"]["pinned"]:
-                break
-            await asyncio.sleep(0.01)
-        assert (await prefill.state())["kv"]["pinned"] == 0
+        async with asyncio.timeout(45):
+            while (await prefill.state())["kv"]["pinned"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         assert 'vllm:external_prefix_cache_hits_total{engine="0",model_name="m"} 128.0' in (
             await decode.metrics()
         )

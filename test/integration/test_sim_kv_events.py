@@ -19,6 +19,7 @@ from vllm_sim.text import tokenizer
 QUICK = Pacing(ttft=0.001, itl=0.001)
 PROMPT = "abcd" * 48
 END = b"\xff" * 8
+SOON = 45.0
 
 
 @asynccontextmanager
@@ -29,12 +30,28 @@ async def listening(sim):
     sub.subscribe(b"kv@")
     async with sim.session.get(f"{sim.url}/kv_event_sources") as answer:
         sub.connect((await answer.json())["sources"][0]["endpoint"])
-    await asyncio.sleep(0.15)
     try:
+        await arrived(sim, sub)
         yield sub
     finally:
         sub.close(0)
         context.term()
+
+
+async def arrived(sim, sub):
+    """Wait until the engine is heard, then let it begin anew: numbers from zero, nothing cached.
+
+    Nothing says when a subscription has arrived, and what is published before it is lost.
+    """
+    number = 0
+    async with asyncio.timeout(SOON):
+        while not await sub.poll(20):
+            await ask(sim, prompt=f"probe {number} " * 20)
+            number += 1
+        last = (await sim.state())["events"]["next_seq"] - 1
+        while (await receive(sub))[1] != last:
+            pass
+    await sim.faults(restart=True)
 
 
 def sim_with_events(**events):
@@ -52,7 +69,7 @@ async def ask(sim, prompt=PROMPT, **fields):
 
 
 async def receive(sub):
-    topic, seq, payload = await asyncio.wait_for(sub.recv_multipart(), 3)
+    topic, seq, payload = await asyncio.wait_for(sub.recv_multipart(), SOON)
     return topic.decode(), int.from_bytes(seq, "big"), msgspec.msgpack.decode(payload)
 
 
@@ -89,7 +106,7 @@ async def replayed(sim, first):
     await dealer.send_multipart([b"", first.to_bytes(8, "big")])
     seqs = []
     while True:
-        *_, seq, payload = await asyncio.wait_for(dealer.recv_multipart(), 3)
+        *_, seq, payload = await asyncio.wait_for(dealer.recv_multipart(), SOON)
         if seq == END:
             assert payload == b""
             break
@@ -139,10 +156,9 @@ async def test_a_publisher_dials_when_its_endpoint_names_a_host():
     port = sub.bind_to_random_port("tcp://127.0.0.1")
     try:
         async with sim_with_events(endpoint=f"tcp://127.0.0.1:{port}", bind=None) as sim:
-            first = asyncio.create_task(receive(sub))  # a bound SUB subscribes while it receives
-            await asyncio.sleep(0.2)
+            await arrived(sim, sub)
             await ask(sim)
-            assert (await first)[1] == 0
+            assert (await receive(sub))[1] == 0
     finally:
         sub.close(0)
         context.term()
