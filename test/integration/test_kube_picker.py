@@ -46,6 +46,14 @@ async def goes(picker, where):
     return await picker.destination() == where
 
 
+async def is_not_ready(picker):
+    return not await picker.health()
+
+
+async def logged(picker, text, times=1):
+    return picker.log_text().count(text) >= times
+
+
 async def test_a_pool_that_is_not_there_is_waited_for(server, tmp_path):
     server.put(pod("a", "127.0.0.1"))
     async with cluster_picker(server.kubeconfig(tmp_path)) as picker:
@@ -53,7 +61,7 @@ async def test_a_pool_that_is_not_there_is_waited_for(server, tmp_path):
         assert await picker.health("liveness")
         assert not await picker.health()
         assert await picker.destination() == 503
-        assert "pool is not there" in picker.log_text()
+        await until(lambda: logged(picker, "pool is not there"))
 
         server.put(pool())
         await until(picker.health)
@@ -61,7 +69,7 @@ async def test_a_pool_that_is_not_there_is_waited_for(server, tmp_path):
 
         server.remove("inferencepools", "pool")
         await until(lambda: goes(picker, 503))
-        assert not await picker.health()
+        await until(lambda: is_not_ready(picker))
         assert await picker.health("liveness")
 
         server.put(pool(ports=(8001,)))
@@ -119,6 +127,7 @@ async def test_rewrites_apply_and_beat_the_clients_header(server, tmp_path):
     server.put(rewrite("canary", rule("chat", to="chat-v2")))
     async with cluster_picker(server.kubeconfig(tmp_path)) as picker:
         await until(picker.health)
+        await until(lambda: sends_model(picker, "chat-v2"))
         _, body = await picker.pick(headers={"x-gateway-model-name-rewrite": "theirs"})
         assert body["model"] == "chat-v2"
 
@@ -139,6 +148,7 @@ async def test_objectives_give_priority_also_when_their_kind_comes_late(server, 
     header = {"x-gateway-inference-objective": "urgent"}
     async with cluster_picker(server.kubeconfig(tmp_path), UNREAD) as picker:
         await until(picker.health)
+        await until(lambda: logged(picker, "kind not installed", times=2))
         assert picker.log_text().count("kind not installed") == 2
         server.installed |= kinds
         server.put(objective("urgent", 7))
@@ -148,7 +158,7 @@ async def test_objectives_give_priority_also_when_their_kind_comes_late(server, 
             _, page = await picker.metrics()
             return 'llm_d_epp_request_total{fairness_id="",model_name="chat",priority="7"' in page
 
-        await until(has_priority, 20)
+        await until(has_priority, 60)
 
 
 async def test_status_says_what_is_served_and_what_points_nowhere(server, tmp_path):
@@ -190,13 +200,9 @@ async def test_a_role_without_the_verb_leaves_the_status_out_quietly(server, tmp
     for number in range(5):
         server.put(objective(f"o{number}", 1))
     async with cluster_picker(server.kubeconfig(tmp_path)) as picker:
-        await until(lambda: left_out(picker))
-        assert await picker.health()
+        await until(lambda: logged(picker, "status is left out"))
+        await until(picker.health)
         assert server.requests["patch", "inferenceobjectives/status"] == 1
-
-
-async def left_out(picker):
-    return "status is left out" in picker.log_text()
 
 
 async def test_metrics_are_for_those_whom_the_cluster_lets(server, tmp_path):
@@ -210,8 +216,12 @@ async def test_metrics_are_for_those_whom_the_cluster_lets(server, tmp_path):
         assert statuses == [401, 401, 403, 200, 200, 200]
         assert server.requests["create", "tokenreviews"] == 3
         assert server.requests["create", "subjectaccessreviews"] == 2
-        _, page = await picker.metrics("scraper")
-        assert 'llm_d_epp_watch_objects{kind="inferencepools"} 1.0' in page
+        await until(lambda: shows(picker, 'llm_d_epp_watch_objects{kind="inferencepools"} 1.0'))
+
+
+async def shows(picker, line):
+    _, page = await picker.metrics("scraper")
+    return line in page
 
 
 async def test_without_access_to_a_cluster_it_does_not_start(tmp_path):
