@@ -13,9 +13,9 @@ import numpy as np
 
 from epp.domain.pool import Floats
 
-BATCH: Final = 8
-"""Samples that are folded in together: one solution for eight of them, 12 us a sample instead of
-60 (test/bench/bench_latency.py)."""
+BATCH: Final = 16
+"""Samples that are folded in together: one solution for all of them costs each 25 us, one for
+each 200 (test/bench/bench_latency.py)."""
 RIDGE: Final = 1e-4
 """Of the mean of A's diagonal: enough that features which always go together share their weight."""
 
