@@ -17,6 +17,7 @@ import numpy as np
 
 from epp.datastore.members import Slots
 from epp.datastore.prefix import DEFAULT_MAX_BLOCKS, PrefixIndex
+from epp.datastore.residency_holders import Run, walk
 from epp.datastore.residency_tier import Tier
 from epp.domain.pool import Ints
 
@@ -52,7 +53,7 @@ class Residency:
     def __init__(self, max_blocks: int = DEFAULT_MAX_BLOCKS, expect_seconds: float = 2.0) -> None:
         self.max_blocks = max_blocks
         self.expect_seconds = expect_seconds
-        self.fast, self.slow = Tier(), Tier()
+        self.fast, self.slow = Tier(max_blocks), Tier(max_blocks)
         self.picks = PrefixIndex(max(max_blocks // 4, 1))
         self.adapters: set[str] = set()
         """Names of LoRA adapters that events named."""
@@ -212,30 +213,15 @@ class Residency:
 
     def find(self, keys: Sequence[int], size: int, now: float) -> Found:
         """The same for every endpoint that holds anything, by slot."""
-        fast = anywhere = self._by_slot(self.fast.walk(keys, self._current))
+        holders = self.fast.holders, self.slow.holders
+        fast = anywhere = self._by_slot(walk(holders[:1], keys, self._current))
         if self.slow.count:
-            anywhere = self._by_slot(self._walk_both(keys))
+            anywhere = self._by_slot(walk(holders, keys, self._current))
         return Found(fast, anywhere, self.guess(keys, size, now - self.expect_seconds))
 
-    def _by_slot(self, runs: Sequence[tuple[int, int]]) -> dict[int, int]:
+    def _by_slot(self, runs: Sequence[Run]) -> dict[int, int]:
         slots = self._slot_by_lane
         return {slots[lane]: blocks for holders, blocks in runs for lane in bits(holders)}
-
-    def _walk_both(self, keys: Sequence[int]) -> list[tuple[int, int]]:
-        """Like `Tier.walk`, a block counting wherever it is."""
-        runs: list[tuple[int, int]] = []
-        mask, fast, slow = self._current, self.fast.holders, self.slow.holders
-        for length, key in enumerate(keys):
-            rest = (fast(key) | slow(key)) & mask
-            if rest != mask:
-                if length:
-                    runs.append((mask & ~rest, length))
-                mask = rest
-                if not mask:
-                    return runs
-        if keys and mask:
-            runs.append((mask, len(keys)))
-        return runs
 
     def guess(self, keys: Sequence[int], size: int, since: float = -inf) -> dict[int, int]:
         """Leading blocks of `keys` by our own picks, by slot.

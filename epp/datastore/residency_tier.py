@@ -5,11 +5,9 @@ lane is retired, which costs nothing; what the lane held is swept away later, in
 """
 
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-SHARDS: Final = 256
-"""A power of two. One dict of a million keys stops the loop for 40 ms and more when it grows."""
-LOW: Final = SHARDS - 1
+from epp.datastore.residency_holders import Holders
 
 Held: TypeAlias = dict[int, int]
 """The engine's hash of a block to our key of it, in the order they were stored."""
@@ -18,8 +16,9 @@ Held: TypeAlias = dict[int, int]
 class Tier:
     """Blocks in one kind of memory. Engines' hashes are known by lane, our keys to all."""
 
-    def __init__(self) -> None:
-        self._holders: tuple[dict[int, int], ...] = tuple({} for _ in range(SHARDS))
+    def __init__(self, expected: int = 0) -> None:
+        self.holders = Holders(expected)
+        """By our keys; retired lanes that are not swept yet included."""
         self._held: dict[int, Held] = {}
         self._again: dict[int, dict[int, int]] = {}
         self._retired: dict[int, Held] = {}
@@ -39,30 +38,6 @@ class Tier:
         held = self._held.get(lane)
         return held.get(name) if held else None
 
-    def holders(self, key: int) -> int:
-        """Bit mask of lanes, retired ones that are not swept yet included."""
-        return self._holders[key & LOW].get(key, 0)
-
-    def walk(self, keys: Sequence[int], mask: int) -> list[tuple[int, int]]:
-        """`(lanes, blocks)`: which lanes of `mask` hold exactly how many leading blocks of `keys`.
-
-        Lanes that hold none are left out. Goes block by block, for an engine may drop one out of
-        the middle: 50 ns each.
-        """
-        runs: list[tuple[int, int]] = []
-        shards, length = self._holders, 0
-        for length, key in enumerate(keys):
-            rest = shards[key & LOW].get(key, 0) & mask
-            if rest != mask:
-                if length:
-                    runs.append((mask & ~rest, length))
-                mask = rest
-                if not mask:
-                    return runs
-        if keys and mask:
-            runs.append((mask, length + 1))
-        return runs
-
     # -- what engines report ----------------------------------------------------------------------
 
     def add(self, lane: int, names: Sequence[int], keys: Sequence[int]) -> None:
@@ -70,16 +45,15 @@ class Tier:
         held = self._held.get(lane)
         if held is None:
             held = self._held[lane] = {}
-        bit, shards, before = 1 << lane, self._holders, len(held)
+        fresh: list[int] = []
         for name, key in zip(names, keys, strict=True):
             if name in held:
                 self._store_again(lane, name)
-                continue
-            held[name] = key
-            holders = shards[key & LOW]
-            # The same integer for all that one lane holds alone: 48 MB less at a million blocks.
-            holders[key] = holders[key] | bit if key in holders else bit
-        self.count += len(held) - before
+            else:
+                held[name] = key
+                fresh.append(key)
+        self.holders.mark(fresh, lane)
+        self.count += len(fresh)
 
     def _store_again(self, lane: int, name: int) -> None:
         again = self._again.setdefault(lane, {})
@@ -94,7 +68,7 @@ class Tier:
             if again and name in again:
                 self._remove_once(again, name)
             elif (key := held.pop(name, None)) is not None:
-                self._unmark(key, lane)
+                self.holders.unmark(key, lane)
                 self.count -= 1
 
     @staticmethod
@@ -103,14 +77,6 @@ class Tier:
             del again[name]
         else:
             again[name] -= 1
-
-    def _unmark(self, key: int, lane: int) -> None:
-        holders = self._holders[key & LOW]
-        rest = holders.get(key, 0) & ~(1 << lane)
-        if rest:
-            holders[key] = rest
-        else:
-            holders.pop(key, None)
 
     # -- room -------------------------------------------------------------------------------------
 
@@ -124,7 +90,7 @@ class Tier:
         for _ in range(dropped):
             name, key = held.popitem()
             self._again.get(lane, {}).pop(name, None)
-            self._unmark(key, lane)
+            self.holders.unmark(key, lane)
         self.count -= dropped
         return dropped
 
@@ -145,7 +111,7 @@ class Tier:
         while freed < blocks and self._retired:
             lane, held = next(iter(self._retired.items()))
             for _ in range(min(len(held), blocks - freed)):
-                self._unmark(held.popitem()[1], lane)
+                self.holders.unmark(held.popitem()[1], lane)
                 freed += 1
             if not held:
                 del self._retired[lane]

@@ -124,7 +124,7 @@ def test_what_was_forgotten_is_swept_piece_by_piece():
 
     assert [index.sweep(3), index.sweep(3), index.sweep(3), index.sweep(3)] == [3, 3, 2, 0]
     assert len(index) == 0
-    assert index.fast.holders(chain("a")[0]) == 0
+    assert index.fast.holders.of(chain("a")[0]) == 0
 
 
 def test_an_endpoint_starts_afresh_before_its_past_is_swept():
@@ -321,4 +321,4 @@ def test_never_over_the_bound_never_more_than_is_true_and_nothing_left_over(stor
         pass
 
     assert len(index) == 0
-    assert sum(len(shard) for tier in (index.fast, index.slow) for shard in tier._holders) == 0
+    assert len(index.fast.holders) + len(index.slow.holders) == 0
