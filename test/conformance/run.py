@@ -1,6 +1,6 @@
-"""Puts the wire before outside judges: h2spec, h2load, nghttp, grpc-go, grpcio; then a fuzz run.
+"""Puts the wire before outside judges: h2spec, h2load, nghttp, grpc-go, grpcio; then fuzz and soak.
 
-    python test/conformance/run.py [--frames N] [only ...]
+    python test/conformance/run.py [--frames N] [--soak-minutes N] [only ...]
 
 Prints one line per judge and exits 1 when one finds fault or a tool cannot be had.
 """
@@ -195,9 +195,20 @@ def fuzz(frames: int) -> int:
     return done.returncode
 
 
+def soak(minutes: float) -> int:
+    """The short form: what is slow shows in an hour, what is gross in minutes."""
+    if not minutes:
+        return 0
+    # On a machine that is busy the loop is late by itself, and that is not what is asked here.
+    asked = ("--minutes", str(minutes), "--rate", "100", "--every", "8")
+    command = (sys.executable, str(HERE / "soak.py"), *asked, "--picker-flag=--max-loop-lag=10s")
+    return subprocess.run(command).returncode
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=int, default=200_000, help="frames of the fuzz run")
+    parser.add_argument("--soak-minutes", type=float, default=2.0, help="0 leaves the soak out")
     parser.add_argument("only", nargs="*", choices=[*JUDGES, []], help="judges to ask")
     options = parser.parse_args(arguments)
     try:
@@ -206,7 +217,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Fault, MissingTool) as error:
         print(f"FAULT server   {error}")
         return 1
-    return 1 if fuzz(options.frames) or faults else 0
+    codes = (faults, fuzz(options.frames), soak(options.soak_minutes))
+    return 1 if any(codes) else 0
 
 
 if __name__ == "__main__":

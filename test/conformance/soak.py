@@ -15,8 +15,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -39,6 +41,7 @@ TROUBLE_ENDS_SECONDS = 20.0
 REFUSED = "error: configuration refused, the old one stays"
 GAVE_UP = ("failure_mode_allowed", "streams_failed", "spurious_msgs_received", "message_timeouts")
 """Envoy's counters of a picker that failed it."""
+RESET = re.compile(r"reset reason: ([a-z ]+)")
 
 
 @dataclass
@@ -147,7 +150,8 @@ class Soak:
         stats = await self._stand.house.envoy.stats("ext_proc")
         connections = stats["cluster.ext_proc.upstream_cx_total"]
         seen = {name: stats[name] for name in stats if name.endswith(GAVE_UP) and stats[name]}
-        told = f"{seen or 'nothing'}; {connections} connections to it, one after the other"
+        why = Counter(RESET.findall(self._stand.house.envoy.log_text()))
+        told = f"{seen or 'nothing'}, {dict(why)}; {connections} connections to it"
         return Verdict("what Envoy counts against the picker", not seen, told)
 
     def _of_troubles(self) -> Verdict:

@@ -26,6 +26,7 @@ from epp.wire.tls import CERTIFICATE, KEY, self_signed
 
 BACKENDS = 3
 START_SECONDS = 30.0
+CONNECT_SECONDS = 10.0
 CONNECTION_SECONDS = 23.0
 """How long Envoy keeps a connection to the picker: new ones are what new certificates are for."""
 
@@ -138,9 +139,14 @@ async def standing(variant: Variant) -> AsyncIterator[Stand]:
 
 
 def gateway(variant: Variant, running, backends: list[Backend]) -> str:
-    """Envoy as `epp envoy-config` sets it up, but that it renews its connections to the picker."""
+    """Envoy as `epp envoy-config` sets it up, but that it renews its connections to the picker.
+
+    And it has the patience for each that a busy machine needs: a second is short for a handshake
+    where everything shares two cores.
+    """
     tree = config(gateway_of(variant, running, backends))
     (cluster,) = (c for c in tree["static_resources"]["clusters"] if c["name"] == "ext_proc")
+    cluster["connect_timeout"] = f"{CONNECT_SECONDS:g}s"
     (name,) = http_options({})
     options = cluster["typed_extension_protocol_options"][name]
     common = options.setdefault("common_http_protocol_options", {})
