@@ -18,13 +18,14 @@ LARGEST_BATCH: Final = 16 << 20
 class Stored(msgspec.Struct, frozen=True):
     """A contiguous run of blocks of one request; `token_ids` are those of all of them.
 
+    SGLang with a draft model that looks ahead gives each token with the one after it.
     `parent_block_hash` names the block before the run, None at a prompt's start. Without tokens it
     announces that known blocks are in one more tier (`medium`).
     """
 
     block_hashes: list[Hash]
     parent_block_hash: Hash | None
-    token_ids: list[int]
+    token_ids: list[int | tuple[int, int]]
     block_size: int
     lora_id: int | str | None = None
     medium: str | None = None
@@ -32,6 +33,13 @@ class Stored(msgspec.Struct, frozen=True):
     extra_keys: list[Any] | None = None
     group_idx: int | None = None
     kv_cache_spec_kind: str | None = None
+    kv_cache_spec_sliding_window: Any = None
+    locality: Any = None
+    ownership: Any = None
+    session_id: Any = None
+    lookahead_token_ids: Any = None
+    cache_salt: str | None = None
+    """SGLang's; vLLM has the salt among the first block's extra keys."""
 
 
 class Removed(msgspec.Struct, frozen=True):

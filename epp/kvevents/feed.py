@@ -5,7 +5,7 @@ known by the hash it came under. So neither seed nor algorithm of an engine matt
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from epp.datastore.residency import Residency
 from epp.kvevents.decode import (
@@ -46,6 +46,7 @@ class Feed:
         self._slot = slot
         self._counts = counts
         self._group: int | None = None
+        self._block_size = 0
         self._partial: dict[int, tuple[int, bytes]] = {}
 
     def apply(self, payload: bytes) -> None:
@@ -71,6 +72,7 @@ class Feed:
             self._index.forget(self._slot)
         self._partial.clear()
         self._group = None
+        self._block_size = 0
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Stored):
@@ -112,8 +114,8 @@ class Feed:
             self._also_in(hashes, is_fast(event.medium))
             return
         try:
-            packed = pack(event.token_ids)
-        except OverflowError:
+            packed = pack(single(event.token_ids))
+        except (OverflowError, TypeError):
             self._unread(loses=False)
             return
         size = event.block_size * BYTES_PER_TOKEN
@@ -143,13 +145,18 @@ class Feed:
 
     def _run(self, event: Stored, hashes: Sequence[int], packed: bytes) -> None:
         ours = own_block(event.block_size)
+        if event.block_size < self._block_size:
+            # The last page of a prompt may come though it is not full; nothing goes on from it.
+            self._unread(loses=False)
+            return
         if self._index.block_tokens(self._slot) not in (0, ours):
             self.reset()
+        self._block_size = event.block_size
         self._index.set_block_tokens(self._slot, ours)
         adapter = event.lora_name or ""
         extras = [extras_of(entry, adapter) for entry in event.extra_keys or ()]
-        salt = ""
-        if event.parent_block_hash is None and extras:
+        salt = event.cache_salt or ""
+        if event.parent_block_hash is None and extras and not salt:
             salt, extras[0] = without_salt(extras[0])
         start = self._start(event, salt, adapter)
         if start is None:
@@ -202,6 +209,13 @@ class Feed:
         self._partial[name] = key, pending
         if len(self._partial) > MOST_PARTIAL:
             del self._partial[next(iter(self._partial))]
+
+
+def single(tokens: Sequence[int | tuple[int, int]]) -> Sequence[int]:
+    """The tokens themselves, where each may come with the one after it."""
+    if not isinstance(tokens[0], tuple):
+        return cast("Sequence[int]", tokens)
+    return [token[0] if isinstance(token, tuple) else token for token in tokens]
 
 
 def is_fast(medium: str | None) -> bool:

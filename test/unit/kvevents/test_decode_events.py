@@ -106,6 +106,28 @@ def test_the_map_of_a_later_version():
     assert event.extra_keys == [["sql", ["image", 0]]]
 
 
+def test_sglangs_map_with_a_salt_and_tokens_in_pairs():
+    event = only(
+        batch(
+            {
+                "type": "BlockStored",
+                "block_hashes": [-7],
+                "parent_block_hash": None,
+                "token_ids": [[1, 2], [2, 3]],
+                "block_size": 2,
+                "lora_id": None,
+                "medium": "GPU",
+                "cache_salt": "tenant",
+                "session_id": "s",
+            }
+        )
+    )
+
+    assert isinstance(event, Stored)
+    assert event.token_ids == [(1, 2), (2, 3)]
+    assert event.cache_salt == "tenant"
+
+
 @pytest.mark.parametrize(
     ("row", "expected"),
     [

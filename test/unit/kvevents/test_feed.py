@@ -235,6 +235,35 @@ def test_blocks_of_eight_make_blocks_of_sixteen_across_runs():
     assert it.blocks(TOKENS) == 4
 
 
+def test_tokens_in_pairs_match_prompts_of_single_ones():
+    pairs = [[token, token + 1] for token in TOKENS]
+
+    assert Followed().told(stored(pairs)).blocks(TOKENS) == 4
+
+
+def test_sglangs_salt_has_its_own_blocks():
+    it = Followed().told(
+        stored(TOKENS[:32], cache_salt="t"), stored(TOKENS[32:], 2, parent=101, cache_salt="t")
+    )
+
+    assert it.blocks(TOKENS) == 0
+    assert it.blocks(TOKENS, salt="t") == 4
+
+
+def test_a_last_page_that_is_not_full_takes_nothing_away():
+    it = Followed().told(stored(TOKENS), stored(TOKENS[:7], block=7, parent=103, name=500))
+
+    assert it.blocks(TOKENS) == 4
+    assert it.index.block_tokens(3) == 16
+    assert it.counts.resets == 0
+
+
+def test_a_prompt_shorter_than_a_page_comes_first_and_says_nothing_of_the_size():
+    it = Followed().told(stored(TOKENS[:7], block=7, name=500), stored(TOKENS))
+
+    assert it.blocks(TOKENS) == 4
+
+
 def test_another_block_size_starts_afresh():
     it = Followed().told(stored(TOKENS), stored(TOKENS[:32], block=32, name=500))
 
