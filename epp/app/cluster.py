@@ -9,11 +9,12 @@ import re
 import socket
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from structlog.typing import FilteringBoundLogger
 
+from epp.app.background import Work
 from epp.config.options import RunOptions
 from epp.datastore import Datastore
 from epp.domain.clock import Clock
@@ -36,7 +37,7 @@ from epp.kube.status import Rated, Sight, StatusWriter
 from epp.observe.cluster_metrics import ClusterState, WatchState
 from epp.wire.readiness import Readiness
 
-Own: TypeAlias = Callable[[Coroutine[Any, Any, None], str], None]
+Own: TypeAlias = Callable[[Work, str], None]
 """Takes a task by its work and its name."""
 
 SOURCE: Final = "pool"
@@ -137,15 +138,15 @@ class Cluster:
             **{kind: self._follower(kind, Objective, self._rank) for kind in OBJECTIVES},
             **{kind: self._follower(kind, Rewrite, self._rewrite) for kind in REWRITES},
         }
-        own(self._watch.run(), "pool")
+        own(self._watch.run, "pool")
         for kind, follower in self._books.items():
-            own(follower.run(), str(kind))
+            own(follower.run, str(kind))
         if self._options.ha_enable_leader_election:
             self._elect(own)
         sight = Sight(self._leads, self._rated, self._pool, lambda: self._exists)
         namespace = self._options.pool_namespace
         self._status = StatusWriter(self._api, namespace, sight, wall=time.time, log=self._log)
-        own(self._status.run(), "status")
+        own(self._status.run, "status")
         self._readers = MetricsReaders(self._api, clock=self._clock, log=self._log)
 
     def _elect(self, own: Own) -> None:
@@ -162,18 +163,18 @@ class Cluster:
             wall=time.time,
             log=self._log,
         )
-        self._electing = asyncio.ensure_future(self._election.run())
-        own(waited(self._electing), "election")
+        self._electing = electing = asyncio.ensure_future(self._election.run())
+        own(lambda: waited(electing), "election")
         another = self._election
         self._succession = Succession(
             self._leads, lambda: another.another, self._takes_over, self._pass_on
         )
-        own(self._succession.run(), "succession")
+        own(self._succession.run, "succession")
         if self._label is not None:
             self._marker = LeaderLabel(
                 self._api, namespace, pod, self._label, self._leads, self._log
             )
-            own(self._marker.run(), "leader label")
+            own(self._marker.run, "leader label")
 
     async def retire(self) -> None:
         """Lead no more; to be called when this picker is no longer ready."""

@@ -159,7 +159,6 @@ class Picker:
         clock = time.monotonic
         self._options = options
         self._log = log
-        self._tasks = Background(log, failed)
         self.readiness = Readiness(*conditions_of(options))
         self._budget = ByteBudget(options.max_held_bytes)
         self._store = Datastore(clock, time.time, StoreSettings(), log)
@@ -182,6 +181,7 @@ class Picker:
             prefix_sizes=lambda: prefix_sizes(self._live.now.assembly),
             records=lambda: len(self._decisions),
         )
+        self._tasks = Background(log, failed, self._picker_metrics.task_died)
         self._request_metrics = RequestMetrics(endpoints=lambda: self._store.endpoints)
         tracer = self._tolerated(tracer_of(options, log, clock))
         self._flow_metrics = FlowMetrics(
@@ -222,6 +222,7 @@ class Picker:
             told=lambda refused: reports.refused(None, refused, 0.0),
             replied=self._picker_metrics.phase("reply").observe,
         )
+        self._live.eviction.connect(desk.open.values, self._serving.process.revoke)
         self._pages = Pages(
             pool_name_of(options),
             store=self._store,
@@ -264,12 +265,12 @@ class Picker:
             discovery = discovery_of(self._options, assembly, self._store, self._log)
             await discovery.load()
             self.readiness.met("synced")
-            self._tasks.own(discovery.run(), "discovery")
-        self._tasks.own(self._scrape(fetch), "scraper")
-        self._tasks.own(self._kv_events.run(), "kv events")
-        self._tasks.own(Rendering(self._live, self._store).run(), "rendering")
+            self._tasks.own(discovery.run, "discovery")
+        self._tasks.own(lambda: self._scrape(fetch), "scraper")
+        self._tasks.own(self._kv_events.run, "kv events")
+        self._tasks.own(Rendering(self._live, self._store).run, "rendering")
         if self._options.config_file:
-            self._tasks.own(self._config_watch().run(), "config")
+            self._tasks.own(self._config_watch().run, "config")
 
     async def drain(self) -> None:
         """Not ready at once; streams finish while all else goes on. May be cancelled."""

@@ -85,6 +85,7 @@ class PickerMetrics:
         self.lag = tallies(specs.LAG)
         self.lags = histograms(specs.LAGS)
         self.reloads = tallies(specs.RELOADS)
+        self.tasks = tallies(specs.TASKS)
         self.info = tallies(specs.INFO)
         self.info.bind(commit, build_ref).set(1)
         self._lag, self._lags = self.lag.bind(), self.lags.bind()
@@ -116,6 +117,9 @@ class PickerMetrics:
         """`what` is `config` or `endpoints`, `outcome` is `applied` or `refused`."""
         self.reloads.bind(what, outcome).add()
 
+    def task_died(self, name: str) -> None:
+        self.tasks.bind(name).add()
+
     def families(self) -> tuple[Family[Tally] | Family[Histogram], ...]:
         return (
             self.phases,
@@ -127,6 +131,7 @@ class PickerMetrics:
             self.lag,
             self.lags,
             self.reloads,
+            self.tasks,
             self.info,
         )
 

@@ -91,6 +91,12 @@ RELOADS: Final = Spec(
     "Reloads of the configuration or of the endpoints file, by outcome: applied, refused.",
     ("what", "outcome"),
 )
+TASKS: Final = Spec(
+    "llm_d_epp_background_task_deaths_total",
+    "counter",
+    "Long tasks that died of a fault and were begun again, by task.",
+    ("task",),
+)
 INFO: Final = Spec(
     "llm_d_epp_info",
     "gauge",

@@ -93,7 +93,10 @@ class Scraper:
         store.on_failure(self._failed_a_request)
 
     async def run(self) -> None:
-        """Scrape until cancelled. To be called once."""
+        """Scrape until cancelled; may be called again once it has ended."""
+        self._targets.clear()
+        self._tasks.clear()
+        self._busy = 0
         async with asyncio.TaskGroup() as group:
             self._group = group
             for endpoint in self._store.endpoints:
