@@ -8,6 +8,7 @@ EppError
 |   +-- Overloaded           503  held bodies over budget, the picker at its ceiling
 |   +-- Saturated            429  sheddable and the pool is saturated
 |   +-- QueueFull            429  no room in the queue
+|   +-- Evicted              429  taken back for work of higher priority
 |   +-- Expired              429  waited longer than its budget; 503 while no endpoint is ready
 |   +-- InternalFault        500  our own fault; carries an id that the log has too
 +-- ConfigError              a configuration that cannot be used; carries all its problems
@@ -93,6 +94,17 @@ class QueueFull(Refused):
 
     status = 429
     reason = "rejected-capacity"
+    code = "ResourceExhausted"
+
+    def __init__(self, message: str, retry_after: int | None = 1) -> None:
+        super().__init__(message, retry_after)
+
+
+class Evicted(Refused):
+    """Sheddable, placed, and taken back before its response began."""
+
+    status = 429
+    reason = "evicted"
     code = "ResourceExhausted"
 
     def __init__(self, message: str, retry_after: int | None = 1) -> None:

@@ -172,6 +172,11 @@ class PlacedTicket:
         return self._status
 
     @property
+    def since(self) -> float:
+        """When it was placed, in seconds of the datastore's clock."""
+        return self._reservation.since if self._reservation else self._request.arrived
+
+    @property
     def first_token_seen(self) -> bool:
         return self._last_chunk is not None
 

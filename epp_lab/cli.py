@@ -11,17 +11,24 @@ import click
 import msgspec
 
 from epp.errors import ConfigError
-from epp_lab.baselines import BASELINES
+from epp_lab.baselines import BASELINES, OVERLOAD, POLICIES
 from epp_lab.compare import cases, kept, mean, missing, run_all
 from epp_lab.compare import chosen as pick
 from epp_lab.knee import knee
 from epp_lab.markdown import goodput, hit_rate, tables, ttft_p90
+from epp_lab.overload import overload_tables
 from epp_lab.picker import UnknownPolicy
 from epp_lab.plot import lines
 from epp_lab.run import Run, run_workload
 from epp_lab.tables import show_comparison, show_policies, show_run, show_workloads
 from epp_lab.trace import BadTrace, binned_s, find_trace, read_trace
-from epp_lab.workload import Workload, load_workload, parse_workload, workload_names
+from epp_lab.workload import (
+    Workload,
+    load_workload,
+    overload_names,
+    parse_workload,
+    workload_names,
+)
 
 TRACE_ENDINGS = (".jsonl", ".json", ".csv", ".gz")
 
@@ -44,8 +51,8 @@ def command() -> None:
 @command.command("list")
 def list_all() -> None:
     """What policies and workloads there are by name."""
-    show_policies(BASELINES)
-    show_workloads([load_workload(name) for name in workload_names()])
+    show_policies(POLICIES)
+    show_workloads([load_workload(name) for name in (*workload_names(), *overload_names())])
 
 
 def _asked(function: Any) -> Any:
@@ -203,6 +210,27 @@ def table(
         sys.stdout.write(f"### At {load:g} of the knee\n\n{tables(done, load)}\n")
 
 
+@command.command("overload")
+@click.option("--policy", "-p", "policies", multiple=True, help="Default: those for overload.")
+@click.option("--workload", "-t", "workloads", multiple=True, help="Default: overload-1.5 and -3.")
+@click.option("--seeds", type=click.IntRange(1, 100), default=2)
+@click.option("--loads", help="Other multiples of the knees than the workloads name.")
+@click.option("--scale", type=click.FloatRange(0.01, 100), default=1.0, help="As in `table`.")
+@click.option("--processes", type=click.IntRange(1, 256), default=1)
+def overload(
+    policies: tuple[str, ...],
+    workloads: tuple[str, ...],
+    seeds: int,
+    loads: str | None,
+    scale: float,
+    processes: int,
+) -> None:
+    """More requests than there is room for: who is served, who is refused, as Markdown."""
+    found = [scaled(load_workload(name), scale) for name in workloads or overload_names()]
+    todo = cases(found, policies or ("default", *OVERLOAD), seeds, _loads(loads) if loads else ())
+    sys.stdout.write(overload_tables(list(run_all(todo, processes))))
+
+
 @command.command("knee")
 @click.argument("workload")
 @click.option("--policy", "-p", default="precise")
@@ -250,7 +278,12 @@ def chosen(
     workload = _described(trace, asked)
     if rate is not None:
         return workload, rate / (workload.knee * workload.replicas)
-    return workload, load if load is not None else 1.0
+    return workload, load if load is not None else usual_load(workload)
+
+
+def usual_load(workload: Workload) -> float:
+    """The only load a workload names, else its knee."""
+    return workload.loads[0] if len(workload.loads) == 1 else 1.0
 
 
 def _described(trace: str, asked: dict[str, Any]) -> Workload:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 import numpy as np
 
+from epp.domain.workload import USUAL
 from epp_lab.outcome import Outcome
 
 QUANTILES: Final = (50, 90, 99)
@@ -24,13 +25,15 @@ class Quantiles(msgspec.Struct, frozen=True):
 
 
 class ClassMeasure(msgspec.Struct, frozen=True, kw_only=True):
-    """One class of requests (one priority)."""
+    """One class of requests: one priority, or one criticality of it."""
 
     requests: int
     served: int
     goodput: float
     ttft: Quantiles
     e2e: Quantiles
+    waited: Quantiles = Quantiles()
+    """In the picker, of those that were served."""
 
 
 class Measure(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +60,15 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
     """Jain's index of the tenants' goodputs: 1 if all fare alike."""
     preemptions: int
     classes: dict[str, ClassMeasure]
+    """By priority."""
+    criticalities: dict[str, ClassMeasure] = {}
+    """By priority and criticality, `10/5`; empty where all have the usual one."""
+    refused: dict[str, int] = {}
+    """Requests that were refused, by the reason clients are told."""
+    fairness: float = 1.0
+    """Jain's index of the tenants' good answers over their max-min fair shares of all good ones."""
+    waited: Quantiles = Quantiles()
+    """In the picker, of those that were served."""
 
 
 def measure(
@@ -92,6 +104,10 @@ def measure(
         jain=jain(counted, {id(each) for each in good}),
         preemptions=sum(each.preemptions for each in served),
         classes=_classes(counted, {id(each) for each in good}),
+        criticalities=_criticalities(counted, {id(each) for each in good}),
+        refused=dict(Counter(each.refused for each in counted if not each.served)),
+        fairness=fairness(counted, {id(each) for each in good}),
+        waited=quantiles(each.waited for each in served),
     )
 
 
@@ -114,15 +130,43 @@ def imbalance(served: Iterable[Outcome], replicas: int) -> float:
 
 
 def jain(counted: Iterable[Outcome], good: set[int]) -> float:
-    """(sum x)^2 / (n * sum x^2) over the tenants' shares of good answers; 1 if none had any."""
-    asked: dict[str, int] = defaultdict(int)
-    met: dict[str, int] = defaultdict(int)
+    """Jain's index of the tenants' shares of good answers in what each asked for."""
+    asked, met = _by_tenant(counted, good)
+    return jain_index([met[tenant] / asked[tenant] for tenant in asked])
+
+
+def fairness(counted: Iterable[Outcome], good: set[int]) -> float:
+    """Jain's index of the tenants' good answers over their max-min fair shares of all of them.
+
+    Nobody has a right to more than was asked for; what one leaves is for the others. So serving
+    all in proportion to what they ask for, which `jain` calls fair, is not.
+    """
+    asked, met = _by_tenant(counted, good)
+    fair = max_min(asked, float(sum(met.values())))
+    return jain_index([met[tenant] / fair[tenant] for tenant in asked if fair[tenant] > 0.0])
+
+
+def max_min(asked: Mapping[str, int], amount: float) -> dict[str, float]:
+    """`amount` dealt out so that the least served have as much as can be, none more than asked."""
+    fair: dict[str, float] = {}
+    for place, tenant in enumerate(sorted(asked, key=lambda name: asked[name])):
+        fair[tenant] = min(float(asked[tenant]), amount / (len(asked) - place))
+        amount -= fair[tenant]
+    return fair
+
+
+def jain_index(values: Sequence[float]) -> float:
+    """(sum x)^2 / (n * sum x^2), 1 / n to 1; 1 if all are 0."""
+    squares = sum(x * x for x in values)
+    return sum(values) ** 2 / (len(values) * squares) if squares else 1.0
+
+
+def _by_tenant(counted: Iterable[Outcome], good: set[int]) -> tuple[Counter[str], Counter[str]]:
+    asked, met = Counter[str](), Counter[str]()
     for each in counted:
         asked[each.tenant] += 1
         met[each.tenant] += id(each) in good
-    shares = [met[tenant] / asked[tenant] for tenant in asked]
-    squares = sum(x * x for x in shares)
-    return sum(shares) ** 2 / (len(shares) * squares) if squares else 1.0
+    return asked, met
 
 
 def _classes(counted: Sequence[Outcome], good: set[int]) -> dict[str, ClassMeasure]:
@@ -130,6 +174,16 @@ def _classes(counted: Sequence[Outcome], good: set[int]) -> dict[str, ClassMeasu
     for each in counted:
         by_class[each.priority].append(each)
     return {str(name): _class(by_class[name], good) for name in sorted(by_class, reverse=True)}
+
+
+def _criticalities(counted: Sequence[Outcome], good: set[int]) -> dict[str, ClassMeasure]:
+    by_class: dict[tuple[int, int], list[Outcome]] = defaultdict(list)
+    for each in counted:
+        by_class[each.priority, each.criticality].append(each)
+    if {criticality for _, criticality in by_class} == {USUAL}:
+        return {}
+    ordered = sorted(by_class, reverse=True)
+    return {f"{p}/{c}": _class(by_class[p, c], good) for p, c in ordered}
 
 
 def _class(members: Sequence[Outcome], good: set[int]) -> ClassMeasure:
@@ -140,6 +194,7 @@ def _class(members: Sequence[Outcome], good: set[int]) -> ClassMeasure:
         goodput=sum(id(each) in good for each in members) / len(members),
         ttft=quantiles(each.ttft for each in served),
         e2e=quantiles(each.e2e for each in served),
+        waited=quantiles(each.waited for each in served),
     )
 
 

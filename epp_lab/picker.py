@@ -67,6 +67,8 @@ class Unheard:
 
     def cycle(self, *_: Any) -> None: ...
 
+    def evicted(self, *_: Any) -> None: ...
+
 
 class Quiet:
     """Implements `epp.ticket.Reports`: the lab looks at requests from the outside."""

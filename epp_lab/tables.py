@@ -11,7 +11,7 @@ from rich.table import Table
 from epp_lab.baselines import Baseline
 from epp_lab.compare import Read, chosen, difference, mean
 from epp_lab.markdown import goodput, hit_rate, ttft_p90
-from epp_lab.measure import Measure
+from epp_lab.measure import ClassMeasure, Measure
 from epp_lab.run import Run
 from epp_lab.workload import Workload
 
@@ -30,6 +30,8 @@ COLUMNS: Final[Mapping[str, Callable[[Measure], str]]] = {
     "shed": lambda m: str(m.shed),
     "preempted": lambda m: str(m.preemptions),
     "Jain": lambda m: f"{m.jain:.3f}",
+    "fairness": lambda m: f"{m.fairness:.3f}",
+    "wait p90": lambda m: f"{m.waited.p90:.2f}",
 }
 """What is shown of a run. TTFT and E2E in seconds, TPOT in milliseconds."""
 
@@ -79,13 +81,17 @@ def show_run(run: Run, console: Console | None = None) -> None:
     for name, cell in COLUMNS.items():
         table.add_row(name, cell(measure))
     console.print(table)
+    for reason, count in measure.refused.items():
+        console.print(f"refused as {reason}: {count}")
     if len(measure.classes) > 1:
-        _show_classes(measure, console)
+        _show_classes(measure.classes, console)
+    if len(measure.criticalities) > len(measure.classes):
+        _show_classes(measure.criticalities, console)
 
 
-def _show_classes(measure: Measure, console: Console) -> None:
+def _show_classes(classes: Mapping[str, ClassMeasure], console: Console) -> None:
     table = Table("priority", "requests", "served", "goodput", "TTFT p50", "p90", "p99", "E2E p90")
-    for name, each in measure.classes.items():
+    for name, each in classes.items():
         times = (each.ttft.p50, each.ttft.p90, each.ttft.p99, each.e2e.p90)
         table.add_row(
             name,

@@ -18,11 +18,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from epp.domain.response import ResponseMode
 from epp_lab.generate import ConversationReplay, SharedPrefix
 from epp_lab.job import Job
+from epp_lab.population import Population
 from epp_lab.simulation import Member, Setting
 from epp_lab.trace import BadTrace, at_rate, find_trace, from_zero, read_trace, spread_bins
 from vllm_sim.engine import EngineConfig, profile_named
 
 WORKLOADS: Final = Path(__file__).parent / "workloads"
+OVERLOADS: Final = "overload-"
 
 
 class Block(BaseModel):
@@ -101,6 +103,8 @@ class Workload(Block):
     scrape_s: float = Field(0.05, gt=0.0)
     response: ResponseMode = ResponseMode.FULL
     odd: tuple[Odd, ...] = ()
+    population: Population | None = None
+    """Who asks; None leaves the requests as their kind makes them."""
 
     def rate(self, load: float) -> float:
         """Requests in a second for the whole pool."""
@@ -109,7 +113,8 @@ class Workload(Block):
     def jobs(self, load: float, seed: int) -> list[Job]:
         """The requests of one run; the same for every policy."""
         rng = random.Random(f"{self.name} {seed}")
-        return self.requests.jobs(self.count, self.rate(load), rng)
+        jobs = self.requests.jobs(self.count, self.rate(load), rng)
+        return jobs if self.population is None else self.population.given(jobs, rng)
 
     def setting(self, load: float) -> Setting:
         """The pool and its world."""
@@ -131,7 +136,7 @@ def load_workload(name: str) -> Workload:
     if not path.is_file():
         path = WORKLOADS / f"{name}.yaml"
     if not path.is_file():
-        raise BadTrace(f"no workload {name!r}; there are: {', '.join(workload_names())}")
+        raise BadTrace(f"no workload {name!r}; there are: {', '.join(_all_names())}")
     return parse_workload(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
 
 
@@ -148,5 +153,14 @@ def parse_workload(data: Any, origin: str) -> Workload:
 
 
 def workload_names() -> list[str]:
-    """What `workloads/` holds, in the order of the tables."""
+    """The workloads of the full table, in its order."""
+    return [name for name in _all_names() if not name.startswith(OVERLOADS)]
+
+
+def overload_names() -> list[str]:
+    """Those with more requests than there is room for: placing is not what they tell apart."""
+    return [name for name in _all_names() if name.startswith(OVERLOADS)]
+
+
+def _all_names() -> list[str]:
     return sorted(path.stem for path in WORKLOADS.glob("*.yaml"))

@@ -5,7 +5,16 @@ there is. With it, `machine.py` is the queue and `control.py` its timer and futu
 """
 
 from epp.admission.control import FlowControl, FlowReports
+from epp.admission.eviction import Eviction
 from epp.admission.gate import Gate, SheddingGate
 from epp.admission.settings import BandSettings, FlowSettings
 
-__all__ = ["BandSettings", "FlowControl", "FlowReports", "FlowSettings", "Gate", "SheddingGate"]
+__all__ = [
+    "BandSettings",
+    "Eviction",
+    "FlowControl",
+    "FlowReports",
+    "FlowSettings",
+    "Gate",
+    "SheddingGate",
+]

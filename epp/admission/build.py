@@ -24,6 +24,7 @@ def flow_settings(plan: Plan, instances: Mapping[str, Any]) -> FlowSettings | No
         max_requests=queues.written.max_requests or math.inf,
         max_bytes=queues.written.max_bytes or math.inf,
         ttl=queues.written.default_request_ttl or math.inf,
+        eviction=queues.written.enable_eviction,
         ttl_without_endpoints=_without_endpoints(queues),
     )
 

@@ -9,8 +9,9 @@ import asyncio
 import math
 from collections.abc import Awaitable, Iterable, Sequence
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Protocol
 
+from epp.admission.eviction import Eviction
 from epp.admission.machine import Machine, Outcome, Refusal
 from epp.admission.room import InSubset, Levels, Room
 from epp.admission.settings import FlowSettings
@@ -21,7 +22,7 @@ from epp.domain.pool import Mask, PoolView
 from epp.domain.request import Request
 from epp.domain.waiting import Waiting
 from epp.domain.workload import workload_of
-from epp.errors import BadRequest
+from epp.errors import BadRequest, Evicted
 from epp.points import DispatchObserver
 
 
@@ -40,6 +41,10 @@ class FlowReports(Protocol):
         """One look at the queue took so long."""
         ...
 
+    def evicted(self, request: Request) -> None:
+        """A request that had been placed was taken back."""
+        ...
+
 
 class FlowControl:
     """Implements `epp.admission.gate.Gate`; outlives reloads of the configuration."""
@@ -52,6 +57,7 @@ class FlowControl:
         in_subset: InSubset,
         reports: FlowReports,
         clock: Clock,
+        eviction: Eviction[Any] | None = None,
     ) -> None:
         self.machine = Machine(settings)
         self._observers = tuple(observers)
@@ -60,6 +66,7 @@ class FlowControl:
         self._store = store
         self._reports = reports
         self._clock = clock
+        self._eviction: Eviction[Any] = eviction or Eviction()
         self._count = 0
         self._futures: dict[str, asyncio.Future[None]] = {}
         self._turn: tuple[Waiting, float] | None = None
@@ -220,7 +227,22 @@ class FlowControl:
         self.machine.pool_is(not len(pool), now)
         self._expire(now)
         self._release(pool, now)
+        if self.machine.settings.eviction:
+            self._evict(pool, now)
         self._set_timer()
+
+    def _evict(self, pool: PoolView, now: float) -> None:
+        """Nobody could go: take back who stands in the way of the highest band."""
+        head = self.machine.in_need()
+        if head is None or self._released is not None:
+            return
+        levels = self._room.levels(pool)
+        ceiling = self._ceilings(levels)[head.priority]
+        ceiling *= self.machine.settings.band(head.priority).ordering.share(head, now)
+        after = self.machine.drain.retry_after(len(self.machine) + 1, now)
+        why = Evicted("taken back for work of higher priority; try again", after)
+        for request in self._eviction.make_room(head, levels, ceiling, why, now):
+            self._reports.evicted(request)
 
     def _release(self, pool: PoolView, now: float) -> None:
         if self._released is not None or not self.machine:
@@ -263,8 +285,16 @@ class FlowControl:
         for refusal in self.machine.expire(now):
             self._refuse(refusal, now)
 
-    def _set_timer(self) -> None:
+    def _next_look(self) -> float:
         due = self.machine.next_look
+        if self.machine.settings.eviction and (head := self.machine.in_need()):
+            ready = self._eviction.due(head)
+            # When that has passed, whatever changes among those that run is news.
+            due = min(due, ready) if ready > self._clock() else due
+        return due
+
+    def _set_timer(self) -> None:
+        due = self._next_look()
         if due == self._timer_at:
             return
         if self._timer is not None:

@@ -182,6 +182,10 @@ class Machine:
                 return chosen, ceiling * band.settings.ordering.share(chosen, now)
         return None
 
+    def in_need(self) -> Waiting | None:
+        """Who has waited longest of the highest band; None if nobody waits."""
+        return next(iter(self.bands[0]), None) if self._bands else None
+
     def withdraw(self, request_id: str) -> Waiting | None:
         """It waits no longer, nor does anything of it stay; None if it did not wait."""
         found = self._by_id.get(request_id)

@@ -4,7 +4,7 @@ How full the pool is for a request is how full its emptiest endpoint is. Where p
 run on different endpoints a request needs one of each, so the fuller side counts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
@@ -57,6 +57,24 @@ class Levels:
             self._known[subset] = level
         return level
 
+    def surplus(self, subset: SubsetHint | None, ceiling: float) -> Mapping[str, float]:
+        """By key: how many of our requests too many an endpoint has under `ceiling`, -inf..inf.
+
+        Of those a request with this subset may use. Empty where a request needs two endpoints:
+        room on one of them helps nobody.
+        """
+        if self._roles.apart or not len(self._pool):
+            return {}
+        pool = self._pool
+        usable = ~self._roles.others
+        if subset is not None:
+            usable &= self._in_subset(subset, pool)
+        ours = pool.inflight_requests
+        each = self._fullness / np.maximum(ours, 1)
+        over = (self._fullness - ceiling) / np.maximum(each, 1e-9)
+        rows = np.flatnonzero(usable & (ours > 0)).tolist()
+        return {pool.endpoints[row].key: float(over[row]) for row in rows}
+
     def mask(self, pool: PoolView, ceiling: float) -> Mask | None:
         """Endpoints filled less than `ceiling`, bool; None if `pool` is not what was judged."""
         if pool.endpoints is not self._pool.endpoints:
@@ -77,6 +95,11 @@ class Roles:
         self.others: Mask = ~(decode | prefill)
         """Endpoints of other roles: nobody waits for them."""
         self._parts = [part for part in (decode, prefill) if part.any()]
+
+    @property
+    def apart(self) -> bool:
+        """Whether prefill and decode run on different endpoints."""
+        return len(self._parts) > 1 and not all(part.all() for part in self._parts)
 
     def level(self, fullness: Floats, mask: Mask | None = None) -> float:
         """The fuller of the two sides, each as full as its emptiest endpoint."""

@@ -35,6 +35,8 @@ class FlowSettings:
     max_bytes: float = math.inf
     ttl: float = TTL
     """How long a request may wait; infinite for no limit."""
+    eviction: bool = False
+    """Whether sheddable requests are taken back for work of higher priority."""
     ttl_without_endpoints: float = TTL
     """The same while the pool is empty; the clock starts anew when that changes."""
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from structlog.typing import FilteringBoundLogger
 
-from epp.admission import FlowControl, FlowReports, Gate, SheddingGate
+from epp.admission import Eviction, FlowControl, FlowReports, Gate, SheddingGate
 from epp.admission.build import dispatch_observers, flow_settings
 from epp.assemble import Assembly, House, assemble_text
 from epp.config.catalogue import Catalogue
@@ -33,6 +33,7 @@ from epp.request.limits import Limits
 from epp.request.reader import RequestReader
 from epp.scheduling.measure import Observe, Observed, timed, timed_to_the_end
 from epp.scheduling.subset import in_subset
+from epp.ticket import PlacedTicket
 
 AT_START_ONLY: Final = ("core-metrics-extractor", "file-discovery", "metrics-data-source")
 """Plugin types that say where endpoints and gauges come from."""
@@ -76,6 +77,8 @@ class LiveConfig:
         self._random = random.Random()
         self._failures_told: set[tuple[str, str, str]] = set()
         self.reloads = 0
+        self.eviction = Eviction[PlacedTicket]()
+        """Takes requests back where flow control is told to; to be connected to the wire."""
         self.flow_control: FlowControl | None = None
         """The queue; None as long as no configuration has switched it on."""
         self._reports = flow_reports or FlowMetrics()
@@ -221,7 +224,13 @@ class LiveConfig:
         observers = dispatch_observers(assembly.plan, assembly.instances)
         if self.flow_control is None:
             self.flow_control = FlowControl(
-                settings, observers, self._store, self._in_subset, self._reports, self._clock
+                settings,
+                observers,
+                self._store,
+                self._in_subset,
+                self._reports,
+                self._clock,
+                self.eviction,
             )
         else:
             self.flow_control.reconfigure(settings, observers)

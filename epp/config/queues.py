@@ -39,12 +39,6 @@ def plan_queues(config: EndpointPickerConfig, instances: Instances) -> PlannedQu
     """Check the block, and fill what is left out if the gate is on; None if it is off."""
     written = config.flow_control or NOTHING_WRITTEN
     _check_bands(written, instances)
-    if written.enable_eviction:
-        instances.problems.add(
-            ("flowControl", "enableEviction"),
-            "is not offered: a request that has been placed is never taken back; remove it, and "
-            "hold room back with a usage limit policy",
-        )
     on = config.gate(GATE)
     usage = _usage(written, instances, on=on)
     planned = {where: _band(where, band, instances, on=on) for where, band in _bands(written)}

@@ -102,6 +102,11 @@ class Reservation:
         return self._entry.endpoint
 
     @property
+    def since(self) -> float:
+        """When it was opened."""
+        return self._claim.dispatched
+
+    @property
     def released(self) -> bool:
         return self._claim.stage is Stage.OVER
 

@@ -37,6 +37,8 @@ class Ending(enum.Enum):
     """Status 5xx, or the gateway could not reach the endpoint."""
     DRAINED = "drained"
     """The picker stopped while the response was still open; the response itself goes on."""
+    EVICTED = "evicted"
+    """Taken back before its response began, for work of higher priority."""
     FAULT = "fault"
     """Our own error."""
 

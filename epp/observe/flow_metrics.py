@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 from prometheus_client.core import Metric
 
+from epp.domain.request import Request
 from epp.domain.waiting import Waiting
 from epp.domain.workload import Workload
 from epp.observe import bounds
@@ -58,6 +59,12 @@ REQUESTS: Final = flow(
     "requests_total",
     "Requests by what became of them in flow control.",
     ("outcome", *BY_BAND),
+)
+EVICTIONS: Final = flow(
+    "counter",
+    "revocations_issued_total",
+    "Placed requests that were taken back for work of higher priority.",
+    BY_BAND,
 )
 SIZE: Final = flow("gauge", "queue_size", "Requests that wait.", BY_REQUEST)
 BYTES: Final = flow("gauge", "queue_bytes", "Bytes of the bodies of those that wait.", BY_REQUEST)
@@ -172,6 +179,7 @@ class FlowMetrics:
     enqueues: Family[Histogram] = field(default_factory=lambda: histograms(ENQUEUE))
     cycles: Family[Histogram] = field(default_factory=lambda: histograms(CYCLE))
     requests: Family[Tally] = field(default_factory=lambda: tallies(REQUESTS))
+    evictions: Family[Tally] = field(default_factory=lambda: tallies(EVICTIONS))
     workload_requests: Family[Tally] = field(default_factory=lambda: tallies(WORKLOAD_REQUESTS))
     workload_waited: Family[Histogram] = field(default_factory=lambda: histograms(WORKLOAD_WAITED))
     _bound: dict[tuple[object, ...], tuple[Histogram, Tally]] = field(default_factory=dict)
@@ -210,8 +218,12 @@ class FlowMetrics:
         """One look at the queue took so long."""
         self.cycles.bind().observe(seconds)
 
+    def evicted(self, request: Request) -> None:
+        """A request that had been placed was taken back."""
+        self.evictions.bind(str(request.priority), self.pool).value += 1
+
     def families(self) -> tuple[Family[Tally] | Family[Histogram], ...]:
-        counted = (self.waited, self.enqueues, self.cycles, self.requests)
+        counted = (self.waited, self.enqueues, self.cycles, self.requests, self.evictions)
         return (*counted, self.workload_requests, self.workload_waited)
 
     def asked(self) -> tuple[Family[Tally], ...]:

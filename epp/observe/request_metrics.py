@@ -13,7 +13,7 @@ from epp.domain.decision import Decision
 from epp.domain.endpoint import Endpoint
 from epp.domain.request import Key, Request
 from epp.domain.response import Ending, ResponseMode, Usage
-from epp.errors import NoEndpoints, Refused
+from epp.errors import Evicted, NoEndpoints, Refused
 from epp.observe import request_specs as specs
 from epp.observe.labels import OTHER, LabelCap
 from epp.observe.series import Family, Histogram, Tally, histograms, tallies
@@ -307,6 +307,8 @@ def error_code(outcome: Outcome) -> str:
     """The `error_code` a placed request ends with; empty where it did not fail."""
     if outcome.ending is Ending.FAULT:
         return "Internal"
+    if outcome.ending is Ending.EVICTED:
+        return Evicted.code
     failed = outcome.ending is Ending.UPSTREAM_ERROR or outcome.status >= 400
     return MODEL_SERVER_ERROR if failed else ""
 

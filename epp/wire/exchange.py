@@ -126,10 +126,20 @@ class Exchange:
         replies = self._asking.placed(ticket)
         return self._finished(replies) if self._half_closed else replies
 
-    def refused(self, refused: Refused) -> Sequence[Effect]:
-        """The request gets an answer of ours; the gateway ends the stream on it, and so do we."""
+    def holds(self, ticket: Ticket) -> bool:
+        """Whether this is the stream of a placed request whose response has not begun."""
+        passing = self._answering
+        if passing is None or passing.ticket is not ticket:
+            return False
+        return passing.phase is answering.Phase.HEADERS
+
+    def refused(self, refused: Refused, ending: Ending = Ending.FAULT) -> Sequence[Effect]:
+        """The request gets an answer of ours; the gateway ends the stream on it, and so do we.
+
+        Gateways take it until the response has begun, whether or not they wait for anything.
+        """
         reply = refusal(refused, dialect_of(self.head))
-        return [reply, *self._end(Ending.FAULT), FINISH]
+        return [reply, *self._end(ending), FINISH]
 
     def faulted(self, refused: Refused) -> Sequence[Effect]:
         """Something of ours broke. A request not on its way yet is refused, a response goes on

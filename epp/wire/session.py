@@ -82,6 +82,10 @@ class Process:
         """A drain is about to end: leave each response where nothing of it is lost."""
         self.leaving = True
 
+    def revoke(self, ticket: Ticket, why: Refused) -> bool:
+        """Take a placed request back; False where its response has begun, or it is over."""
+        return any(session.revoke(ticket, why) for session in tuple(self.sessions))
+
 
 class Session:
     """One stream of one call: the `Handler` that drives an `Exchange`."""
@@ -138,6 +142,13 @@ class Session:
         """Timers of a loop that was kept waiting run before its sockets are read: a piece may lie
         there. It is read before the second timer."""
         self._pause = asyncio.get_running_loop().call_later(SECOND_LOOK_SECONDS, self.stopping)
+
+    def revoke(self, ticket: Ticket, why: Refused) -> bool:
+        """`Process.revoke`, as far as this stream is concerned."""
+        if not self._exchange.holds(ticket):
+            return False
+        self._guarded(lambda: self._exchange.refused(why, Ending.EVICTED))
+        return True
 
     def stopping(self) -> None:
         """A drain has come to its end."""

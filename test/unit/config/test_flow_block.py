@@ -76,13 +76,17 @@ def test_times_to_live(flow, ttl, without):
     assert (settings.ttl, settings.ttl_without_endpoints) == (ttl, without)
 
 
+@pytest.mark.parametrize("on", [False, True])
+def test_eviction_is_off_unless_it_is_written(on):
+    assert told(**({"enableEviction": True} if on else {})).eviction is on
+
+
 UNLISTED = {"priority": 1, "orderingPolicyRef": "fcfs-ordering-policy"}
 
 
 @pytest.mark.parametrize(
     ("flow", "problem"),
     [
-        pytest.param({"enableEviction": True}, "enableEviction: is not offered", id="eviction"),
         pytest.param(
             {"usageLimitPolicyPluginRef": "queue-scorer"}, "is no usage-limit-policy", id="kind"
         ),

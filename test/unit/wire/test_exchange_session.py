@@ -16,7 +16,7 @@ from support.ext_proc import (
 )
 
 from epp.domain.response import Ending
-from epp.errors import InternalFault, NoEndpoints, TooLarge
+from epp.errors import Evicted, InternalFault, NoEndpoints, TooLarge
 from epp.wire.budget import ByteBudget
 from epp.wire.calls import Cancellation, Status
 from epp.wire.exchange import ExchangeLimits
@@ -306,3 +306,27 @@ async def test_stopping_turns_a_waiting_request_away():
     assert stream.refused == 503
     assert waiting.cancelled()
     await settle()
+
+
+def test_a_placed_request_can_be_taken_back_until_its_response_begins():
+    path = RecordingPath()
+    stream = Stream(path)
+    stream.hear(request_headers(end=True))
+    (ticket,) = path.tickets
+
+    assert stream.process.revoke(ticket, Evicted("for others", 7))
+    assert stream.refused == 429
+    assert ticket.endings == [Ending.EVICTED]
+    assert stream.call.ends == [0]
+    assert not stream.process.sessions
+    assert not stream.process.revoke(ticket, Evicted("for others"))
+
+
+def test_a_response_that_has_begun_is_not_taken_back():
+    path = RecordingPath()
+    stream = Stream(path)
+    stream.hear(request_headers(end=True), response_headers())
+    (ticket,) = path.tickets
+
+    assert not stream.process.revoke(ticket, Evicted("for others"))
+    assert (stream.refused, ticket.endings, stream.call.ends) == (None, [], [])
