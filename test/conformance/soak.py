@@ -167,6 +167,7 @@ class Soak:
             "seconds": round(self._traffic.seconds, 1),
             "sent": tally.sent,
             "skipped": tally.skipped,
+            "client_late_ms": round(self._traffic.late * 1e3, 2),
             "disturbed_seconds": round(self._away.seconds, 1),
             "cores": round(cpu / watched, 4) if watched else None,
             "worst_lag_ms": round(max((s.lag_ms for s in samples), default=0.0), 2),
@@ -220,7 +221,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(table(facts["statuses"]))
     print(
         f"{facts['sent']} requests in {facts['seconds']} s, {facts['cores']} cores, "
-        f"worst lag {facts['worst_lag_ms']} ms, {facts['disturbed_seconds']} s disturbed"
+        f"worst lag {facts['worst_lag_ms']} ms, {facts['disturbed_seconds']} s disturbed, "
+        f"the client at most {facts['client_late_ms']} ms late"
     )
     print("\n".join(map(str, found.verdicts)))
     if options.json:

@@ -108,6 +108,8 @@ class Traffic:
         self.tally = Tally()
         self.seconds = 0.0
         """How long it has sent."""
+        self.late = 0.0
+        """The latest a request was sent: a machine that starves its client starves its picker."""
         self._rate = rate
         self._disturbances = disturbances
         self._chance = random.Random(seed)
@@ -131,6 +133,7 @@ class Traffic:
             while not self._stop.is_set():
                 if (wait := due - time.monotonic()) > 0:
                     await asyncio.sleep(wait)
+                self.late = max(self.late, time.monotonic() - due)
                 self._start(self._chance.choices(kinds, weights)[0])
                 due += self._chance.expovariate(self._rate)
             self.seconds = time.monotonic() - self.began
