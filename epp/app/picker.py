@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
@@ -262,7 +263,8 @@ class Picker:
         if self._cluster is not None:
             await self._cluster.start(self._tasks.own)
         else:
-            discovery = discovery_of(self._options, assembly, self._store, self._log)
+            told = partial(self._picker_metrics.reloaded, "endpoints")
+            discovery = discovery_of(self._options, assembly, self._store, self._log, told)
             await discovery.load()
             self.readiness.met("synced")
             self._tasks.own(discovery.run, "discovery")

@@ -1,5 +1,6 @@
 """Where endpoints and gauges come from, as the options and the configuration say."""
 
+from collections.abc import Callable
 from typing import TypeVar
 
 from structlog.typing import FilteringBoundLogger
@@ -18,18 +19,25 @@ P = TypeVar("P")
 
 
 def discovery_of(
-    options: RunOptions, assembly: Assembly, store: Datastore, log: FilteringBoundLogger
+    options: RunOptions,
+    assembly: Assembly,
+    store: Datastore,
+    log: FilteringBoundLogger,
+    told: Callable[[str], None],
 ) -> FileDiscovery:
     """The file named by `--endpoints`, else by the configuration's discovery plugin.
+
+    `told` hears what became of each change of it.
 
     Raises ConfigError when neither names one.
     """
     if options.endpoints:
-        return FileDiscovery(options.endpoints, store, log=log)
+        return FileDiscovery(options.endpoints, store, log=log, told=told)
     plugin = only(assembly, FileDiscoveryPlugin)
     if plugin is None or assembly.plan.discovery is None:
         raise ConfigError(["no endpoints: give --endpoints FILE, or a file-discovery plugin"])
-    return FileDiscovery(plugin.params.path, store, watch=plugin.params.watch_file, log=log)
+    params = plugin.params
+    return FileDiscovery(params.path, store, watch=params.watch_file, log=log, told=told)
 
 
 def fetch_settings_of(assembly: Assembly) -> FetchSettings:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,13 +38,16 @@ class FileDiscovery:
         poll_every: float = POLL_EVERY,
         resolve_every: float = RESOLVE_EVERY,
         log: Any = None,
+        told: Callable[[str], None] | None = None,
     ) -> None:
+        """`told` hears `applied` or `refused` of each change of the file."""
         self.path = Path(path)
         self._store = store
         self._watch = watch
         self._poll_every = poll_every
         self._resolve_every = resolve_every
         self._log = log if log is not None else structlog.get_logger("epp.discovery")
+        self._told = told
         self._names = Names(resolve, RESOLVE_DEADLINE, self._log)
         self._listed: tuple[Endpoint, ...] = ()
         self._digest = b""
@@ -109,6 +113,8 @@ class FileDiscovery:
         self._listed, self._digest = listed, digest
         await self._publish()
         self._log.info("endpoints_loaded", path=str(self.path), endpoints=len(listed))
+        if self._told is not None:
+            self._told("applied")
 
     def _parsed(self, digest: bytes) -> tuple[tuple[Endpoint, ...] | None, bytes]:
         """What the file lists, None where its digest is still `digest`; for a thread."""
@@ -129,6 +135,8 @@ class FileDiscovery:
             self._complaint = why
             kept = len(self._listed)
             self._log.error("endpoints_broken", path=str(self.path), why=why, kept=kept)
+            if self._told is not None:
+                self._told("refused")
 
     def _heal(self) -> None:
         if self._complaint:

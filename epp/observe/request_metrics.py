@@ -205,6 +205,9 @@ class RequestMetrics:
         if code := error_code(outcome):
             self.errors.bind(*series.values, code).value += 1
             return
+        if outcome.status == 200 and not self.models.knows(request.target_model):
+            # Model servers answer 404 to a name that clients have made up.
+            self.pin(models=(request.target_model,))
         first = first_token(request, outcome, stay)
         if first is not None:
             (series.ttft_streamed if request.stream else series.ttft_whole).observe(first)

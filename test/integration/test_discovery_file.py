@@ -167,3 +167,14 @@ async def test_a_broken_file_at_the_start_is_an_error(path):
 async def test_a_missing_file_at_the_start_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read: No such file"):
         await FileDiscovery(tmp_path / "none.yaml", store_of()).load()
+
+
+async def test_what_became_of_each_change_is_told(path, log):
+    told = []
+    async with following(path, log, told=told.append, **BY_POLLING):
+        path.write_text("{")
+        await until(lambda: told)
+        path.write_text(listing(2))
+        await until(lambda: len(told) > 1)
+
+    assert told == ["refused", "applied"]

@@ -254,6 +254,24 @@ def test_a_known_model_is_shown_when_strangers_used_up_the_limit():
     assert seen.total("llm_d_epp_request_total", model_name="llama") == 1
 
 
+def test_a_model_that_has_answered_is_known_however_many_names_clients_make_up():
+    seen, asked = Watched(models=LabelCap(0)), request("llama")
+    seen.serve(asked)
+    seen.metrics.ended(asked, DECISION, Ended(status=200))
+    seen.serve(request("llama"))
+
+    assert seen.total("llm_d_epp_request_total", model_name="llama") == 1
+
+
+def test_a_name_that_no_server_knows_stays_a_strangers():
+    seen, asked = Watched(models=LabelCap(0)), request("made-up")
+    seen.serve(asked)
+    seen.metrics.ended(asked, DECISION, Ended(status=404))
+    seen.serve(request("made-up"))
+
+    assert seen.labels("llm_d_epp_request_total", "model_name") == {"other"}
+
+
 def test_running_returns_to_zero_when_a_model_becomes_known_meanwhile():
     seen, asked = Watched(models=LabelCap(0)), request("llama")
     seen.serve(asked)
