@@ -5,15 +5,27 @@ the two together.
 """
 
 from collections.abc import Sequence
+from math import expm1
+from typing import NamedTuple
 
 from epp.domain.pool import PoolView
 from epp.plugins.columns import PREFIX_TOKENS, PREFIX_TOTAL
 
 
-def costs_by_row(
-    prompt: int, output: int, gate: float, coldest: float, batched: float, pool: PoolView
-) -> list[float]:
+class Weights(NamedTuple):
+    """What is the same for every row: tokens of prompt and expected answer, and the constants."""
+
+    prompt: int
+    output: int
+    gate: float
+    coldest: float
+    batched: float
+    scarcity: float
+
+
+def costs_by_row(weights: Weights, pool: PoolView) -> list[float]:
     """Expected work in tokens, stale endpoints behind all fresh ones; `pool` is not empty."""
+    prompt = weights.prompt
     fresh: list[bool] = pool.fresh.tolist()
     waiting: list[float] = pool.waiting.tolist()
     running: list[float] = pool.running.tolist()
@@ -27,14 +39,14 @@ def costs_by_row(
             for tokens, w, r, mine, believed, held in rows
         ]
     price = 1.0 + sorted(queued)[(len(queued) - 1) // 2] / max(prompt, 1)
-    computed = _computed(prompt, gate, price, queued, cached, pool)
+    computed = _computed(prompt, weights.gate, cached, pool)
     loads = zip(queued, waiting, running, own, fresh, computed, strict=True)
     costs = [
-        tokens + batched * (1.0 + max((w + r) * believed, mine)) + uncached * price
+        tokens + weights.batched * (1.0 + max((w + r) * believed, mine)) + uncached * price
         for tokens, w, r, mine, believed, uncached in loads
     ]
-    _add_lacking(costs, [prompt - held + output for held in cached], fresh, pool)
-    _divide_by_warmth(costs, coldest, pool)
+    _add_memory(costs, weights, computed, queued, pool)
+    _divide_by_warmth(costs, weights.coldest, pool)
     return costs if all(fresh) else _stale_behind(costs, fresh)
 
 
@@ -46,42 +58,34 @@ def _cached(prompt: int, pool: PoolView) -> Sequence[int]:
     return [min(tokens, prompt) for tokens in column.tolist()]
 
 
-def _computed(
-    prompt: int,
-    gate: float,
-    price: float,
-    queued: Sequence[float],
-    cached: Sequence[int],
-    pool: PoolView,
-) -> Sequence[float]:
+def _computed(prompt: int, gate: float, cached: Sequence[int], pool: PoolView) -> Sequence[int]:
     """Prompt tokens each endpoint computes: without those of a match that is worth following."""
     totals = pool.get(PREFIX_TOTAL)
     if totals is None or not any(cached):
-        return [prompt] * len(queued)
-    least = min(queued)
-    computed = []
-    for tokens, total, before in zip(
-        pool[PREFIX_TOKENS].tolist(), totals.tolist(), queued, strict=True
-    ):
-        held = min(tokens, prompt)
-        follows = tokens / max(total, 1) >= gate and before - least <= held * price
-        computed.append(prompt - held if follows else prompt)
-    return computed
+        return [prompt] * len(cached)
+    shares = zip(pool[PREFIX_TOKENS].tolist(), totals.tolist(), cached, strict=True)
+    return [
+        prompt - held if tokens / max(total, 1) >= gate else prompt
+        for tokens, total, held in shares
+    ]
 
 
-def _add_lacking(
-    costs: list[float], wanted: Sequence[int], fresh: Sequence[bool], pool: PoolView
+def _add_memory(
+    costs: list[float],
+    weights: Weights,
+    computed: Sequence[int],
+    queued: Sequence[float],
+    pool: PoolView,
 ) -> None:
+    """The KV memory that the request takes, at each endpoint's price."""
+    usages: list[float] = pool.kv_usage.tolist()
     blocks, sizes = pool.get("kv_blocks"), pool.get("block_size")
-    if blocks is None or sizes is None:
-        return
-    usages = pool.kv_usage.tolist()
-    memory = zip(blocks.tolist(), sizes.tolist(), usages, fresh, wanted, strict=True)
-    for row, (count, size, usage, believed, needed) in enumerate(memory):
-        room = count * size
-        free = (1.0 - usage) * room
-        if free < needed and room > 0 and believed:
-            costs[row] += needed - free
+    if blocks is not None and sizes is not None:
+        memory = zip(usages, queued, (blocks * sizes).tolist(), strict=True)
+        usages = [used + (tokens / size if size > 0 else 0.0) for used, tokens, size in memory]
+    for row, (usage, uncached) in enumerate(zip(usages, computed, strict=True)):
+        if usage > 0.0:
+            costs[row] += (uncached + weights.output) * expm1(weights.scarcity * min(usage, 1.0))
 
 
 def _divide_by_warmth(costs: list[float], coldest: float, pool: PoolView) -> None:

@@ -1,6 +1,6 @@
 """The default policy: one cost in tokens instead of a sum of ratios."""
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import numpy as np
 from pydantic import Field
@@ -11,13 +11,16 @@ from epp.domain.pool import Column, Floats, PoolView, Scores
 from epp.domain.request import Request
 from epp.plugins.columns import PREFIX_TOKENS, cached_tokens, matched_share, uncached_tokens
 from epp.plugins.scorers._adapters import AdapterNames, with_adapter
-from epp.plugins.scorers._work_by_row import costs_by_row
+from epp.plugins.scorers._work_by_row import Weights, costs_by_row
 
 COLDEST = 1 / 16
 """The least warmth that is believed: a pod that has just come still gets a share."""
 BATCHED = 16
 """Prompt tokens that one request of the batch is worth: a decode step reads the KV of its context,
 which takes as long as computing some ten tokens. Policies do alike from 2 to 50."""
+SCARCITY: Final = 4.0
+"""Steepness of the price of KV memory: a token of it costs expm1(4 * 1/2) = 6.4 prompt tokens where
+half is taken, 54 where all is. Policies do alike from 3 to 6."""
 FEW = 24
 """Up to so many endpoints a loop over rows is cheaper than the same formula over columns: 18 us
 against 36 for 10 endpoints, even at 25 (test/bench/bench_plugins.py)."""
@@ -26,17 +29,21 @@ against 36 for 10 endpoints, even at 25 (test/bench/bench_plugins.py)."""
 class ExpectedWorkScorer:
     """expected-work-scorer: prefers endpoints with the least work before the answer, in tokens.
 
-    Formula: cost = (uncached * pressure + queued + lacking + 16 * (1 + batch)) / warmth, in prompt
-    tokens; the score is (least cost) / cost. `uncached` prompt tokens are computed there; `queued`
-    are the prefill tokens ahead (ours in flight, and those of waiting requests that others sent);
-    `lacking` tokens of KV memory must come free first for them and the answer; every request of the
-    `batch` takes about a block's worth of each step. `pressure` = 1 + (median queued) / (prompt
-    tokens): what is computed again also delays the requests that wait behind it. A match counts
-    only when it covers at least affinityGate of the prompt, and only where it saves (times
-    pressure) no less than the endpoint has queued above the least queued one. A LoRA adapter that
-    does not run there costs half a second of prompts to load; endpoints whose places are all taken
-    stand behind. Endpoints with metrics that are too old are rated by our own requests there and
-    stand behind all fresh ones.
+    Formula: cost = (uncached * pressure + queued + memory * scarcity + 16 * (1 + batch)) / warmth,
+    in prompt tokens; the score is (least cost) / cost. `uncached` prompt tokens are computed there,
+    a match counting only when it covers at least affinityGate of the prompt; `queued` are the
+    prefill tokens ahead (ours in flight, and those of waiting requests that others sent); `memory`
+    is what the request takes of KV memory, uncached + outputTokens; every request of the `batch`
+    takes about a block's worth of each step. `pressure` = 1 + (median queued) / (prompt tokens):
+    what is computed again also delays the requests that wait behind it. `scarcity` = e^(4u) - 1, u
+    being the share of the endpoint's KV memory that is held or promised to those queued: a token
+    of memory costs the pool the more the less is left, for others must wait for it, are preempted
+    or lose their prefixes (the exponential price of capacity of Aspnes, Azar et al., "On-line
+    routing of virtual circuits", 1997, which is competitive whatever comes). So a prefix is copied
+    freely into empty memory and hardly ever into full. A LoRA adapter that does not run there costs
+    half a second of prompts to load; endpoints whose places are all taken stand behind. Endpoints
+    with metrics that are too old are rated by our own requests there and stand behind all fresh
+    ones.
     Parameters: affinityGate (share of the prompt, 0..1, default 0.1), outputTokens (expected where
     the client sets no lower limit, default 256).
     Reads: waiting, running, inflight_requests, inflight_tokens, fresh; prefix_tokens, kv_usage,
@@ -69,8 +76,15 @@ class ExpectedWorkScorer:
 
     def _costs_by_row(self, request: Request, pool: PoolView) -> list[float]:
         """The same, row by row in plain Python."""
-        output = self._expected_output(request)
-        return costs_by_row(request.prompt_tokens, output, self._gate, COLDEST, BATCHED, pool)
+        weights = Weights(
+            prompt=request.prompt_tokens,
+            output=self._expected_output(request),
+            gate=self._gate,
+            coldest=COLDEST,
+            batched=BATCHED,
+            scarcity=SCARCITY,
+        )
+        return costs_by_row(weights, pool)
 
     def _with_adapter(self, costs: Floats, request: Request, pool: PoolView) -> Floats:
         """What waiting for the request's adapter adds; nothing where no engine has adapters."""
@@ -90,23 +104,21 @@ class ExpectedWorkScorer:
 
     def cost(self, request: Request, pool: PoolView) -> Floats:
         """Expected work in tokens, above 0, shape `(n,)`; stale rows and adapters left aside."""
-        uncached = uncached_tokens(request, pool)
-        queued = queued_tokens(uncached, pool)
-        tokens = queued + BATCHED * (1.0 + batch(pool))
-        tokens += self._prefill(request, pool, queued)
-        tokens += lacking_tokens(uncached + self._expected_output(request), pool)
+        queued = queued_tokens(uncached_tokens(request, pool), pool)
+        computed = self._computed(request, pool)
+        tokens = queued + computed * pressure(request.prompt_tokens, queued)
+        tokens += BATCHED * (1.0 + batch(pool))
+        tokens += (computed + self._expected_output(request)) * scarcity(queued, pool)
         return tokens / warmth(pool)
 
-    def _prefill(self, request: Request, pool: PoolView, queued: Column) -> Column | float:
-        """Prompt tokens to compute, at the price of the pool's pressure."""
-        price = pressure(request.prompt_tokens, queued)
+    def _computed(self, request: Request, pool: PoolView) -> Column | int:
+        """Prompt tokens to compute: all but those of a match that is worth following."""
         cached = cached_tokens(request, pool)
         share = None if cached is None or not cached.any() else matched_share(pool)
         if cached is None or share is None:
-            return request.prompt_tokens * price
-        worth = (share >= self._gate) & (queued - queued.min() <= cached * price)
-        uncached: Column = request.prompt_tokens - cached * worth
-        return uncached * price
+            return request.prompt_tokens
+        computed: Column = request.prompt_tokens - cached * (share >= self._gate)
+        return computed
 
     def _expected_output(self, request: Request) -> int:
         if request.max_output_tokens is None:
@@ -142,16 +154,17 @@ def queued_tokens(uncached: Column, pool: PoolView) -> Column:
     return pool.inflight_tokens + pool.waiting * others * pool.fresh * uncached
 
 
-def lacking_tokens(needed: Column, pool: PoolView) -> Column | float:
-    """How many of `needed` tokens do not fit into free KV memory; 0 where its size is unknown."""
+def scarcity(queued: Column, pool: PoolView) -> Floats:
+    """What a token of KV memory costs each endpoint, in prompt tokens: 0..53.6, shape `(n,)`.
+
+    Memory that is promised to `queued` tokens counts as held where the endpoint's size is known.
+    """
+    usage = pool.kv_usage
     blocks, block_size = pool.get("kv_blocks"), pool.get("block_size")
-    if blocks is None or block_size is None:
-        return 0.0
-    size = blocks * block_size
-    free = (1.0 - pool.kv_usage) * size
-    if free.min() >= needed.max():
-        return 0.0
-    return np.where((size > 0) & pool.fresh, np.maximum(needed - free, 0.0), 0.0)
+    if blocks is not None and block_size is not None:
+        size = blocks * block_size
+        usage = usage + np.where(size > 0, queued, 0) / np.maximum(size, 1)
+    return np.expm1(SCARCITY * np.minimum(usage, 1.0))
 
 
 def warmth(pool: PoolView) -> Column | float:

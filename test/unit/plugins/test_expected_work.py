@@ -1,6 +1,7 @@
 """The default policy: what each term of its cost does, and that a burst spreads."""
 
 from collections import Counter
+from math import expm1
 
 import numpy as np
 import pytest
@@ -31,6 +32,11 @@ def matches(cached, total):
     return {"prefix_tokens": cached, "prefix_total": [total] * len(cached)}
 
 
+def memory(usage):
+    """Two endpoints of 8,000 tokens of KV memory."""
+    return {"kv_usage": [usage] * 2, "kv_blocks": [500.0] * 2, "block_size": [16.0] * 2}
+
+
 @pytest.mark.parametrize(
     ("columns", "costs"),
     [
@@ -52,7 +58,7 @@ def matches(cached, total):
         pytest.param(matches([0, 64], 1000), [1016, 1016], id="match-below-the-gate"),
         pytest.param(
             {"inflight_tokens": [0, 513], **matches([0, 512], 1000)},
-            [1016, 1529],
+            [1016, 1017],
             id="hot-prefix-not-followed",
         ),
         pytest.param(
@@ -63,14 +69,22 @@ def matches(cached, total):
         pytest.param({"warmth": [1, 0.5]}, [1016, 2032], id="half-warm"),
         pytest.param({"warmth": [1, 0]}, [1016, 16 * 1016], id="cold-still-gets-a-share"),
         pytest.param(
-            {"kv_usage": [0, 0.9], "kv_blocks": [500.0, 500.0], "block_size": [16.0, 16.0]},
-            [1016, 1016 + 456],
-            id="kv-memory-lacking",
+            {"kv_usage": [0, 0.5]}, [1016, 1016 + 1256 * expm1(2.0)], id="kv-memory-half-taken"
         ),
         pytest.param(
-            {"kv_usage": [0.9, 0.9], "kv_blocks": [0, 0], "block_size": [0, 0]},
-            [1016, 1016],
-            id="kv-memory-unknown",
+            {"kv_usage": [0.5, 0.5], **matches([0, 512], 1000)},
+            [1016 + 1256 * expm1(2.0), 504 + 744 * expm1(2.0)],
+            id="what-is-cached-takes-no-memory",
+        ),
+        pytest.param(
+            {"inflight_tokens": [0, 2000], **memory(0.5)},
+            [1016 + 1256 * expm1(2.0), 3016 + 1256 * expm1(3.0)],
+            id="kv-memory-promised",
+        ),
+        pytest.param(
+            {"inflight_tokens": [0, 8000], **memory(0.9)},
+            [1016 + 1256 * expm1(3.6), 9016 + 1256 * expm1(4.0)],
+            id="no-more-than-full",
         ),
     ],
 )
@@ -79,19 +93,27 @@ def test_cost_in_tokens(columns, costs):
 
 
 @pytest.mark.parametrize(
-    ("limit", "lacking"),
-    [pytest.param(10, 210, id="lower"), pytest.param(9999, 456, id="higher")],
+    ("limit", "output"),
+    [pytest.param(10, 10, id="lower"), pytest.param(9999, 256, id="higher")],
 )
-def test_the_clients_limit_bounds_the_memory_an_answer_needs(limit, lacking):
-    view = pool(1, kv_usage=[0.9], kv_blocks=[500.0], block_size=[16.0])
+def test_the_clients_limit_bounds_the_memory_an_answer_needs(limit, output):
+    asked = prompt(1000, max_output_tokens=limit)
 
-    assert cost(prompt(1000, max_output_tokens=limit), view) == pytest.approx([1016 + lacking])
+    expected = 1016 + (1000 + output) * expm1(2.0)
+    assert cost(asked, pool(1, kv_usage=[0.5])) == pytest.approx([expected])
 
 
-def test_what_is_cached_needs_no_more_memory():
-    view = pool(1, kv_usage=[0.9], kv_blocks=[500.0], block_size=[16.0], **matches([512], 1000))
+def test_a_prefix_is_copied_into_empty_memory_and_stays_where_all_is_nearly_full():
+    queues = {"inflight_tokens": [0, 3000], **matches([0, 2048], 2560)}
 
-    assert cost(prompt(1000), view) == pytest.approx([488 + 16])
+    assert best(prompt(2600), pool(kv_usage=[0.0, 0.0], **queues)) == 0
+    assert best(prompt(2600), pool(kv_usage=[0.9, 0.9], **queues)) == 1
+
+
+def test_a_full_endpoint_is_left_for_one_with_room():
+    view = pool(kv_usage=[0.2, 0.99], **matches([0, 2048], 2560))
+
+    assert best(prompt(2600), view) == 0
 
 
 def loras(*running, most=2):
@@ -163,8 +185,13 @@ def test_no_prompt_still_has_a_cost():
 class Ledger:
     """What the picker counts between two scrapes: its own requests and their prompt tokens."""
 
-    def __init__(self, size):
+    def __init__(self, size, usage=0.0):
         self.requests, self.tokens = np.zeros(size, np.int64), np.zeros(size, np.int64)
+        self.memory = {
+            "kv_usage": np.full(size, usage),
+            "kv_blocks": np.full(size, 12_500.0),
+            "block_size": np.full(size, 16.0),
+        }
 
     def view(self):
         return pool(
@@ -172,6 +199,7 @@ class Ledger:
             inflight_requests=self.requests.copy(),
             inflight_tokens=self.tokens.copy(),
             waiting=self.requests.astype(float),
+            **self.memory,
         )
 
     def sent(self, row, tokens):
@@ -182,8 +210,8 @@ class Ledger:
 class Burst:
     """Requests placed one after another, with no scrape in between."""
 
-    def __init__(self, size, seed=1):
-        self.ledger = Ledger(size)
+    def __init__(self, size, seed=1, usage=0.0):
+        self.ledger = Ledger(size, usage)
         self.scorer = scorer()
         self.picker = MaxScorePicker(MaxScorePicker.Params(), tools(seed=seed))
         params = ApproxPrefixCacheProducer.Params()
@@ -214,6 +242,15 @@ def test_a_burst_over_idle_endpoints_ends_within_one_of_even(seed):
 def test_any_burst_of_like_requests_ends_within_one_of_even(count):
     burst = Burst(8)
     for number in range(count):
+        burst.place(unlike(number))
+
+    assert np.ptp(burst.ledger.requests) <= 1
+
+
+@pytest.mark.parametrize("usage", [0.3, 0.7, 1.0])
+def test_a_burst_over_busy_endpoints_ends_within_one_of_even(usage):
+    burst = Burst(8, usage=usage)
+    for number in range(64):
         burst.place(unlike(number))
 
     assert np.ptp(burst.ledger.requests) <= 1
