@@ -9,6 +9,7 @@ import ssl
 import struct
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,20 +51,35 @@ RESET = struct.pack(">I", frames.ErrorCode.INTERNAL_ERROR)
 WINDOW = 1 << 28
 
 
+PIECE = 16_384
+"""Bytes of a frame, and of a piece of a streamed body."""
+
+
 def data(stream: int, *messages: bytes) -> bytes:
-    return frame(frames.DATA, 0, stream, b"".join(map(message, messages)))
+    whole = b"".join(map(message, messages))
+    pieces = (whole[at : at + PIECE] for at in range(0, len(whole), PIECE))
+    return b"".join(frame(frames.DATA, 0, stream, piece) for piece in pieces)
+
+
+def body_of(make: Callable[[int], bytes], number: int) -> bytes:
+    """The body of a request as the load generator writes it."""
+    return make(number).partition(b"\r\n\r\n")[2]
 
 
 class Script:
-    """What Envoy writes for one request, by stream id and number of the request."""
+    """What Envoy writes for one request, by stream id and number of the request.
 
-    def __init__(self, request: str, response: str) -> None:
+    `make` makes the requests, as the load generator writes them.
+    """
+
+    def __init__(self, request: str, response: str, make: Callable[[int], bytes] = small) -> None:
+        self._make = make
         full = response == "full"
         head = grpc_head(PROCESS)
         self._block = encoded([(name.encode(), value.encode()) for name, value in head])
         response_mode = "NONE" if not full else BODY_MODES[request]
         self._duplex = request == "duplex"
-        body = small(0).partition(b"\r\n\r\n")[2]
+        body = body_of(make, 0)
         first = request_headers({**REQUEST, "content-length": str(len(body))})
         self._headers = modes(first, BODY_MODES[request], response_mode).SerializeToString()
         answered = [response_headers(**RESPONSE).SerializeToString()]
@@ -75,10 +91,13 @@ class Script:
         self._answered = answered
 
     def asks(self, stream: int, number: int) -> bytes:
-        body = small(number).partition(b"\r\n\r\n")[2]
-        pieces = [request_body(body, end=not self._duplex)]
+        body = body_of(self._make, number)
         if self._duplex:
+            cuts = range(0, len(body), PIECE)
+            pieces = [request_body(body[at : at + PIECE]) for at in cuts]
             pieces.append(request_body(b"", end=True))
+        else:
+            pieces = [request_body(body, end=True)]
         return frame(frames.HEADERS, frames.END_HEADERS, stream, self._block) + data(
             stream, self._headers, *(piece.SerializeToString() for piece in pieces)
         )

@@ -57,6 +57,7 @@ MODES = (
 SMALL = f"Small chat request, {RATE} a second"
 CEILING = f"Small chat request, {AT_ONCE} at once, replayed as Envoy sends them"
 LARGE = "220 KB prompt, 25 a second"
+LARGE_CEILING = "220 KB prompt, 2 at once, replayed as Envoy sends them"
 STREAM = "Streamed answer"
 LATENCY = "Added latency, 100 requests a second"
 POOL = "A hundred endpoints"
@@ -136,14 +137,20 @@ async def small_requests(bench: Bench, stand: Stand, way: Way) -> None:
     cost = await bench.cost(stand, lambda: client.paced(small, RATE, bench.stretch))
     held = {"budget": budget, "aim": aim} if whole else {}
     bench.note(SMALL, str(way), cost.added, "us", note=beside_scraping(cost), **held)
-    await ceiling(bench, stand, way, held)
+    await replayed(bench, stand, way, CEILING, Script(way.request, way.response), AT_ONCE, held)
 
 
-async def ceiling(bench: Bench, stand: Stand, way: Way, held: dict[str, float | None]) -> None:
+async def replayed(
+    bench: Bench,
+    stand: Stand,
+    way: Way,
+    group: str,
+    script: Script,
+    at_once: int,
+    held: dict[str, float | None],
+) -> None:
     """Streams replayed without Envoy, as fast as the server takes them."""
-    lane = await asyncio.to_thread(
-        Replay, stand.port, Script(way.request, way.response), secure=way.tls, at_once=AT_ONCE
-    )
+    lane = await asyncio.to_thread(Replay, stand.port, script, secure=way.tls, at_once=at_once)
     try:
         await asyncio.to_thread(lane.run, bench.stretch)
         cost = await bench.cost(
@@ -152,7 +159,7 @@ async def ceiling(bench: Bench, stand: Stand, way: Way, held: dict[str, float | 
     finally:
         lane.close()
     told = f"{cost.rate:,.0f} a second on {cost.share:.0%} of a core"
-    bench.note(CEILING, str(way), cost.added, "us", note=told, **held)
+    bench.note(group, str(way), cost.added, "us", note=told, **held)
 
 
 def beside_scraping(cost: Cost) -> str:
@@ -161,9 +168,11 @@ def beside_scraping(cost: Cost) -> str:
 
 async def large_prompts(bench: Bench, stand: Stand, way: Way) -> None:
     make, client = large(), stand.client
+    budget = 1500.0 if way.server == "http2" and way.tls else None
+    script = Script(way.request, way.response, make)
+    await replayed(bench, stand, way, LARGE_CEILING, script, 2, {"budget": budget})
     await client.paced(make, 25, 1.0)
     cost = await bench.cost(stand, lambda: client.paced(make, 25, bench.stretch))
-    budget = 1500.0 if way.server == "http2" and way.tls else None
     bench.note(LARGE, str(way), cost.added, "us", budget=budget, note=beside_scraping(cost))
 
 
@@ -339,7 +348,7 @@ async def measure(bench: Bench, folder: Path) -> None:
         await memory(bench)
 
 
-ORDER = (SMALL, CEILING, LARGE, STREAM, LATENCY, POOL, PATH, PROCESS)
+ORDER = (SMALL, CEILING, LARGE, LARGE_CEILING, STREAM, LATENCY, POOL, PATH, PROCESS)
 
 
 def envoy_version() -> str:
