@@ -145,7 +145,8 @@ class Exchange:
         """Something of ours broke. A request not on its way yet is refused, a response goes on
         without us: a stream that ends with OK takes nothing from it."""
         if self.unanswered:
-            return self.refused(refused)
+            withdrawn = [WITHDRAW] if self.deciding else []
+            return [*withdrawn, *self.refused(refused)]
         return [*self._end(Ending.FAULT), FINISH]
 
     def half_closed(self) -> Sequence[Effect]:
@@ -195,14 +196,15 @@ class Exchange:
     def _response(self, kind: str, message: ProcessingRequest) -> Sequence[Effect]:
         passing = self._answering
         assert passing is not None
-        effects: list[Effect] = self._overtaken()
         match kind:
             case "response_headers":
-                effects += passing.headers(message)
+                replies = passing.headers(message)
             case "response_body":
-                effects += passing.body(message)
+                replies = passing.body(message)
             case _:
-                effects += passing.trailers(message)
+                replies = passing.trailers(message)
+        # After the message was understood: a fault must find the question open, to withdraw it.
+        effects: list[Effect] = [*self._overtaken(), *replies]
         if passing.phase is answering.Phase.DONE:
             effects += self._end_ticket(passing.ending)
         elif passing.leaving and kind == "response_body":

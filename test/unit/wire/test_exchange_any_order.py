@@ -123,6 +123,7 @@ class Driven:
         if not (self.finished or self.faulted):
             self.take(self.machine.lost())
         assert self.machine.over
+        assert not self.asking, "a question that nobody will hear the answer to"
         assert self.budget.held == 0
         assert self.ended == self.tickets
 
@@ -181,6 +182,9 @@ def survive(driven, message):
     except ProtocolFault:
         effects = driven.machine.lost()
     driven.ended += [effect.ticket for effect in effects if isinstance(effect, Ended)]
+    driven.asking = (driven.asking and WITHDRAW not in effects) or any(
+        isinstance(effect, Decide) for effect in effects
+    )
     driven.finished = driven.machine.over
 
 

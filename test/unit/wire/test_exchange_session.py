@@ -12,6 +12,7 @@ from support.ext_proc import (
     read,
     request_body,
     request_headers,
+    response_body,
     response_headers,
 )
 
@@ -142,6 +143,16 @@ async def test_a_ticket_that_comes_too_late_is_ended():
 
     assert ticket.endings == [Ending.CLIENT_GONE]
     assert stream.call.replies == []
+
+
+async def test_a_fault_of_the_gateways_while_a_request_waits_leaves_no_ticket_open():
+    waiting = asyncio.get_running_loop().create_future()
+    stream = Stream(RecordingPath(lambda intake: waiting))
+    stream.hear(request_headers(end=True), response_body(b"before its headers"))
+    await settle()
+
+    assert waiting.cancelled()
+    assert stream.call.ends == [Status.INVALID_ARGUMENT]
 
 
 async def test_a_response_that_overtakes_withdraws_the_request():
