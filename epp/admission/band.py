@@ -67,7 +67,8 @@ class Band:
         if aside:
             key = (waiting.number, key)
         if key not in lanes and self._lanes >= MOST_LANES:
-            key = waiting.workload.criticality
+            # Those set aside share one of their own, so that they are still in nobody's way.
+            key = aside, waiting.workload.criticality
         if key not in lanes:
             lanes[key] = Lane()
             self._lanes += 1

@@ -123,6 +123,8 @@ class FlowControl:
         if future is not None and not future.cancel() and not future.cancelled():
             # Whatever it says has been heard, or there is nobody left to hear it.
             future.exception()
+        if self._turn is not None and self._turn[0].request is request:
+            self._turn = self._levels = None
         now = self._clock()
         if waiting := self.machine.withdraw(request.id):
             self._reports.left(waiting, Outcome.EVICTED_CANCELLED, waiting.waited(now))
@@ -186,7 +188,7 @@ class FlowControl:
     ) -> Awaitable[None] | None:
         began = perf_counter()
         self.machine.pool_is(not len(pool), now)
-        waiting.expires = now + self.machine.budget(waiting.asked)
+        waiting.expires = self.machine.expiry(waiting, now)
         for refusal in self.machine.offer(waiting, now):
             if refusal.waiting is waiting:
                 self._reports.enqueued(waiting, refusal.outcome.value, perf_counter() - began)

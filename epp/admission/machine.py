@@ -183,8 +183,14 @@ class Machine:
         return None
 
     def in_need(self) -> Waiting | None:
-        """Who has waited longest of the highest band; None if nobody waits."""
-        return next(iter(self.bands[0]), None) if self._bands else None
+        """Who has waited longest of the highest band, but for those set aside; None for nobody.
+
+        What those set aside wait for is not just any endpoint.
+        """
+        if not self._bands:
+            return None
+        highest = self._bands[max(self._bands)]
+        return next((waiting for waiting in highest if not waiting.tries), None)
 
     def withdraw(self, request_id: str) -> Waiting | None:
         """It waits no longer, nor does anything of it stay; None if it did not wait."""
@@ -223,17 +229,21 @@ class Machine:
             return
         self._empty_pool = empty
         for waiting, _ in self._by_id.values():
-            waiting.expires = now + self._budget(waiting)
+            waiting.expires = self.expiry(waiting, now)
         self._forget_deadlines()
+
+    def expiry(self, waiting: Waiting, now: float) -> float:
+        """When its budget ends, if that begins now; however often it begins, some time it ends."""
+        settings = self.settings
+        whole = settings.ttl + settings.ttl_without_endpoints
+        most = whole if waiting.asked is None else min(whole, waiting.asked)
+        return min(now + self.budget(waiting.asked), waiting.since + most)
 
     def budget(self, asked: float | None) -> float:
         """Seconds a request may wait from now; it may ask for less, never for more."""
         settings = self.settings
         most = settings.ttl_without_endpoints if self._empty_pool else settings.ttl
         return most if asked is None else min(most, asked)
-
-    def _budget(self, waiting: Waiting) -> float:
-        return self.budget(waiting.asked)
 
     def _late(self, waiting: Waiting, now: float) -> Refusal:
         seconds = f"waited {waiting.waited(now):.1f} s"

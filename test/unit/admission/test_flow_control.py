@@ -221,6 +221,7 @@ async def test_a_client_that_leaves_costs_nobody_a_turn(when):
     await settled()
 
     assert (house.waiting, house.inflight) == (0, 0)
+    assert house.control._turn is None, "keeps who has left"
 
 
 async def test_who_finds_no_endpoint_of_its_own_stops_nobody():
