@@ -13,12 +13,19 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 # Tests of dependencies and what only a compiler reads.
 RUN find /opt/venv -type d \( -name tests -o -name include \) -prune -exec rm -rf {} + \
  && find /opt/venv -name '*.pyi' -delete
+# Here, once: the user of the image may write nowhere, and each start would compile a thousand
+# modules for itself, 2.4 s of CPU on top of 1.8. No file's time is looked at.
+RUN python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib
 
 FROM python:${PYTHON} AS packages
 WORKDIR /build
 COPY epp epp
 COPY vllm_sim vllm_sim
-RUN mkdir -p /out/epp /out/sim && cp -r epp /out/epp/epp && cp -r vllm_sim /out/sim/vllm_sim
+RUN mkdir -p /out/epp /out/sim && cp -r epp /out/epp/epp && cp -r vllm_sim /out/sim/vllm_sim \
+ && for image in epp sim; do \
+      python -m compileall -q --invalidation-mode unchecked-hash -s /out/$image -p /app /out/$image \
+      || exit 1; \
+    done
 
 # What both images stand on: the interpreter, the dependencies, a user that is nobody.
 FROM python:${PYTHON} AS base
