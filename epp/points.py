@@ -22,7 +22,7 @@ from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 from epp.domain.clock import Clock
 from epp.domain.decision import Decision, ProfileResult
-from epp.domain.headers import HeaderChanges
+from epp.domain.headers import HeaderChanges, Headers
 from epp.domain.pool import Column, Ints, Mask, PoolView, Scores
 from epp.domain.request import Head, ParsedBody, Request
 from epp.domain.response import Ending, ResponseHead, Usage
@@ -73,6 +73,13 @@ class Parser(Protocol):
     """Path endings this parser reads, by whole segments (`chat/completions`); empty reads all."""
 
     def parse(self, head: Head, body: bytes) -> ParsedBody: ...
+
+
+@runtime_checkable
+class HeaderProcessor(Protocol):
+    """Says whose a request is that has no fairness id; empty where it cannot tell."""
+
+    def identity(self, headers: Headers) -> str: ...
 
 
 # -- 2. facts of the request (may wait, each within its budget) -----------------------------------

@@ -28,7 +28,7 @@ from epp.observe.flow_metrics import FlowMetrics
 from epp.observe.picker_metrics import PickerMetrics, PrefixHits
 from epp.plugins.catalog import CATALOGUE
 from epp.plugins.columns import PREFIX_TOKENS, PREFIX_TOTAL, named
-from epp.points import PickObserver, StateShelf
+from epp.points import HeaderProcessor, PickObserver, StateShelf
 from epp.request.limits import Limits
 from epp.request.reader import RequestReader
 from epp.scheduling.measure import Observe, Observed, timed, timed_to_the_end
@@ -189,8 +189,10 @@ class LiveConfig:
             header_bytes=options.max_header_bytes,
             json_depth=options.max_json_depth,
         )
+        identities = [p for p in assembly.instances.values() if isinstance(p, HeaderProcessor)]
+        reader = RequestReader(policy.parsers, limits, identities)
         return Setup(
-            self._phase("parse", RequestReader(policy.parsers, limits), "read", timed),
+            self._phase("parse", reader, "read", timed),
             self._phase("admit", self._gate(assembly), "admit", timed_to_the_end),
             policy,
         )

@@ -14,6 +14,7 @@ PluginClass: TypeAlias = type[Any]
 
 METHODS: Final[Mapping[str, tuple[str, ...]]] = {
     "parser": ("parse",),
+    "header-processor": ("identity",),
     "fact-producer": ("gather",),
     "saturation-detector": ("saturation",),
     "ordering-policy": ("lane", "key", "rank", "share"),

@@ -141,6 +141,10 @@ class Instances:
             self.problems.warn(
                 (*path, "type"), f"{entry.type} is a deprecated name; write {plugin.type}"
             )
+        elif old := getattr(plugin, "deprecated", ""):
+            self.problems.warn((*path, "type"), f"{entry.type} is deprecated: {old}")
+        elif idle := getattr(plugin, "idle", ""):
+            self.problems.warn((*path, "type"), f"{entry.type} does nothing here: {idle}")
         return plugin
 
     def _class_of_file(self, entry: PluginEntry, file: str, path: Where) -> PluginClass | None:

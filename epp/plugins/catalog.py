@@ -9,7 +9,14 @@ from typing import Any, Final
 from epp.config.catalogue import Catalogue, Refusal
 from epp.plugins.admitters.latency_slo import LatencySloAdmitter
 from epp.plugins.admitters.probabilistic import ProbabilisticAdmitter
-from epp.plugins.columns import PREDICTED_TPOT, PREDICTED_TTFT, PREFIX_TOKENS, PREFIX_TOTAL
+from epp.plugins.columns import (
+    MM_CACHED,
+    MM_TOTAL,
+    PREDICTED_TPOT,
+    PREDICTED_TTFT,
+    PREFIX_TOKENS,
+    PREFIX_TOTAL,
+)
 from epp.plugins.deciders.always import AlwaysDisaggMultimodalDecider, AlwaysDisaggPdDecider
 from epp.plugins.deciders.prefix_based import PrefixBasedPdDecider
 from epp.plugins.fairness.deficit import DeficitRoundRobinFairnessPolicy
@@ -25,6 +32,7 @@ from epp.plugins.filters.session_affinity import SessionAffinityFilter
 from epp.plugins.filters.slo_headroom import SloHeadroomTierFilter
 from epp.plugins.filters.topology_affinity import TopologyAffinityFilter
 from epp.plugins.filters.utilization import UtilizationFilter
+from epp.plugins.identity.agent import AgentIdentity
 from epp.plugins.ordering.edf import EdfOrderingPolicy
 from epp.plugins.ordering.fcfs import FcfsOrderingPolicy
 from epp.plugins.ordering.slo_deadline import SloDeadlineOrderingPolicy
@@ -41,6 +49,7 @@ from epp.plugins.pickers.random_choice import RandomPicker
 from epp.plugins.pickers.weighted_random import WeightedRandomPicker
 from epp.plugins.producers.approx_prefix import ApproxPrefixCacheProducer
 from epp.plugins.producers.inflight_load import InflightLoadProducer
+from epp.plugins.producers.mm_embeddings import MmEmbeddingsCacheProducer
 from epp.plugins.producers.p2p_source import P2pSourceProducer
 from epp.plugins.producers.precise_prefix import (
     PrecisePrefixCacheProducer,
@@ -51,6 +60,7 @@ from epp.plugins.producers.session_id import SessionIdProducer
 from epp.plugins.producers.tokens import TokenProducer
 from epp.plugins.profiles.by_header import HeaderProfileHandler
 from epp.plugins.profiles.disagg import DisaggHeadersHandler, DisaggProfileHandler
+from epp.plugins.profiles.pd import PdProfileHandler
 from epp.plugins.profiles.single import SingleProfileHandler
 from epp.plugins.response.served_verifier import DestinationEndpointServedVerifier
 from epp.plugins.saturation.concurrency import ConcurrencyDetector
@@ -65,6 +75,7 @@ from epp.plugins.scorers.kv_cache import KvCacheUtilizationScorer
 from epp.plugins.scorers.latency import LatencyScorer
 from epp.plugins.scorers.load_aware import LoadAwareScorer
 from epp.plugins.scorers.lora_affinity import LoraAffinityScorer
+from epp.plugins.scorers.mm_embeddings import MmEmbeddingsCacheScorer
 from epp.plugins.scorers.no_hit_lru import NoHitLruScorer
 from epp.plugins.scorers.prefix_cache import PrefixCacheScorer
 from epp.plugins.scorers.queue import QueueScorer
@@ -72,6 +83,13 @@ from epp.plugins.scorers.running import RunningRequestsSizeScorer
 from epp.plugins.scorers.session_affinity import SessionAffinityScorer
 from epp.plugins.scorers.token_load import TokenLoadScorer
 from epp.plugins.scorers.topology_affinity import TopologyAffinityScorer
+from epp.plugins.screeners.rollout import RolloutScreener
+from epp.plugins.sources.idle import (
+    EndpointNotificationSource,
+    K8sNotificationSource,
+    ModelsDataExtractor,
+    ModelsDataSource,
+)
 from epp.plugins.sources.metrics import (
     CoreMetricsExtractor,
     MetricsDataSource,
@@ -89,15 +107,21 @@ PLUGINS: Final[tuple[type[Any], ...]] = (
     VllmGrpcParser,
     VertexAIParser,
     PassthroughParser,
+    AgentIdentity,
     MetricsDataSource,
     CoreMetricsExtractor,
     TopologyExtractor,
+    EndpointNotificationSource,
+    K8sNotificationSource,
+    ModelsDataSource,
+    ModelsDataExtractor,
     TokenProducer,
     SessionIdProducer,
     ApproxPrefixCacheProducer,
     PrecisePrefixCacheProducer,
     InflightLoadProducer,
     P2pSourceProducer,
+    MmEmbeddingsCacheProducer,
     PredictedLatencyProducer,
     PrefixBasedPdDecider,
     AlwaysDisaggPdDecider,
@@ -121,6 +145,8 @@ PLUGINS: Final[tuple[type[Any], ...]] = (
     SingleProfileHandler,
     HeaderProfileHandler,
     DisaggProfileHandler,
+    PdProfileHandler,
+    RolloutScreener,
     LabelSelectorFilter,
     ByLabelFilter,
     DecodeFilter,
@@ -146,6 +172,7 @@ PLUGINS: Final[tuple[type[Any], ...]] = (
     PrefixCacheScorer,
     PrecisePrefixCacheScorer,
     NoHitLruScorer,
+    MmEmbeddingsCacheScorer,
     SessionAffinityScorer,
     HeaderLabelAffinityScorer,
     EndpointAttributeScorer,
@@ -164,6 +191,8 @@ ALIASES: Final = {
 }
 
 DEFAULT_PRODUCERS: Final = {
+    MM_CACHED: "mm-embeddings-cache-producer",
+    MM_TOTAL: "mm-embeddings-cache-producer",
     PREFIX_TOKENS: "approx-prefix-cache-producer",
     PREFIX_TOTAL: "approx-prefix-cache-producer",
     PREDICTED_TTFT: "predicted-latency-producer",
@@ -183,19 +212,9 @@ REFUSALS: Final = (
     Refusal("multicluster-metrics-extractor", NO_OTHER_CLUSTERS, PER_CLUSTER),
     Refusal("multicluster-file-discovery", NO_OTHER_CLUSTERS, "use file-discovery in each cluster"),
     Refusal(
-        "endpoint-notification-source",
-        "endpoints are followed without it",
-        "remove it",
-    ),
-    Refusal(
         "predicted-latency-scorer",
         "it was producer, filter and scorer in one",
         "use predicted-latency-producer, slo-headroom-tier-filter and latency-scorer",
-    ),
-    Refusal(
-        "pd-profile-handler",
-        "deprecated where it comes from",
-        "use disagg-profile-handler with a decider",
     ),
     Refusal(
         "data-parallel-profile-handler",
@@ -203,41 +222,15 @@ REFUSALS: Final = (
         "give the pool several target ports",
     ),
     Refusal(
-        "mm-embeddings-cache-scorer",
-        "images and audio are not told apart yet",
-        "use session-affinity-scorer to keep a conversation on its endpoint",
-    ),
-    Refusal(
-        "mm-embeddings-cache-producer",
-        "images and audio are not told apart yet",
-        "remove it",
-    ),
-    Refusal(
         "burst-prefix-cache-producer",
         "requests are never held back to be grouped",
         "use approx-prefix-cache-producer, which knows a prompt from the first pick on",
-    ),
-    Refusal(
-        "disaggregatedset-rollout-screener",
-        "revisions of a rollout are not told apart",
-        "use label-selector-filter on the revision's label",
-    ),
-    Refusal(
-        "agent-identity",
-        "flows are told apart by the fairness id alone",
-        "send x-llm-d-inference-fairness-id",
     ),
     Refusal(
         "request-attribute-reporter",
         "expressions over usage are not evaluated",
         "read token counts from the metrics",
     ),
-    Refusal(
-        "models-data-source",
-        "lists of models are not scraped",
-        "use lora-affinity-scorer for adapters, which the metrics name",
-    ),
-    Refusal("models-data-extractor", "lists of models are not scraped", "remove it"),
     Refusal(
         "dcgm-data-source",
         "GPU counters of nodes are not scraped",
@@ -247,11 +240,6 @@ REFUSALS: Final = (
         "dcgm-extractor",
         "GPU counters of nodes are not scraped",
         "use core-metrics-extractor with customMetrics and endpoint-attribute-scorer",
-    ),
-    Refusal(
-        "k8s-notification-source",
-        "the objects a picker needs are watched without it",
-        "remove it",
     ),
     Refusal("local-syncer", "it is a stand-in for tests where it comes from", "remove it"),
 )

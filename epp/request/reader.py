@@ -6,10 +6,11 @@ The order is that of cost: sizes, then path, then the one decode, then depth.
 from collections.abc import Sequence
 from typing import Final
 
+from epp.domain.headers import Headers
 from epp.domain.path import Intake
 from epp.domain.request import Head, ParsedBody, Request
 from epp.errors import BadRequest, TooLarge
-from epp.points import Parser
+from epp.points import HeaderProcessor, Parser
 from epp.request import control
 from epp.request.limits import DEFAULT_LIMITS, Limits
 from epp.request.route import Routes, path_of
@@ -41,13 +42,19 @@ _MODEL_NEEDED: Final = frozenset(
 
 
 class RequestReader:
-    """Reads whole requests. `parsers` in the order of the configuration."""
+    """Reads whole requests. `parsers` and `identities` in the order of the configuration."""
 
-    __slots__ = ("_limits", "_routes")
+    __slots__ = ("_identities", "_limits", "_routes")
 
-    def __init__(self, parsers: Sequence[Parser], limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self,
+        parsers: Sequence[Parser],
+        limits: Limits = DEFAULT_LIMITS,
+        identities: Sequence[HeaderProcessor] = (),
+    ) -> None:
         self._routes = Routes(parsers)
         self._limits = limits
+        self._identities = identities
 
     def read(self, intake: Intake, request_id: str, now: float) -> Request:
         """The request in `intake`, arrived at `now` (monotonic seconds), under our own id.
@@ -70,12 +77,15 @@ class RequestReader:
             max_output_tokens=parsed.max_output_tokens,
             cache_salt=parsed.cache_salt,
             objective=control.objective(headers, self._limits),
-            fairness_id=control.fairness_id(headers, self._limits),
+            fairness_id=control.fairness_id(headers, self._limits) or self._identity(headers),
             subset=intake.subset,
             body_size=len(intake.body),
             body=intake.body,
             arrived=now,
         )
+
+    def _identity(self, headers: Headers) -> str:
+        return next(filter(None, (known.identity(headers) for known in self._identities)), "")
 
     def _check_sizes(self, intake: Intake) -> None:
         limits = self._limits

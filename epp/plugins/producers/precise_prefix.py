@@ -73,6 +73,8 @@ class PrecisePrefixCacheProducer:
     """
 
     type: ClassVar[str] = "precise-prefix-cache-producer"
+    point: ClassVar[str] = "extractor"
+    """It follows endpoints by itself; configurations name it under a source that would tell it."""
     produces: ClassVar[tuple[str, ...]] = (PREFIX_TOKENS, PREFIX_TOTAL)
 
     class Params(PreciseParams):
