@@ -78,6 +78,7 @@ class Account:
         "requests",
         "settled_at",
         "tokens",
+        "unseen_tokens",
     )
 
     def __init__(self, rate: PrefillRate) -> None:
@@ -91,6 +92,8 @@ class Account:
         self.settled_at = 0.0
         self._draining: dict[Claim, float] = {}
         self._unseen: set[Claim] = set()
+        self.unseen_tokens = 0
+        """Prompt tokens of the unseen claims: KV memory the last scrape cannot count."""
         self._stretch_began = 0.0
         self._done = 0
         self._done_at = 0.0
@@ -117,6 +120,7 @@ class Account:
         self.requests += 1
         if unseen:
             self._unseen.add(claim)
+            self.unseen_tokens += claim.tokens
         if claim.stage is Stage.PREFILL:
             if not self.tokens:
                 self._begin_stretch(now)
@@ -132,7 +136,9 @@ class Account:
         """Let a claim go, wherever it stands; its stage stays as it is."""
         self.settle(now)
         self.requests -= 1
-        self._unseen.discard(claim)
+        if claim in self._unseen:
+            self._unseen.remove(claim)
+            self.unseen_tokens -= claim.tokens
         if claim.stage is Stage.PREFILL:
             self._end_prefill(claim, now, done=0)
         elif claim.stage is Stage.DRAINING:
@@ -155,6 +161,7 @@ class Account:
     def saw(self, horizon: float) -> None:
         """A scrape counted every dispatch up to `horizon` that was live."""
         self._unseen = {claim for claim in self._unseen if claim.dispatched > horizon}
+        self.unseen_tokens = sum(claim.tokens for claim in self._unseen)
 
     def learn(self, tokens: float, seconds: float, now: float) -> None:
         """The engine says it worked off `tokens` of prompt in `seconds` without a pause."""

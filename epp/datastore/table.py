@@ -28,7 +28,13 @@ GAUGES: Final = (
 )
 TIMES: Final = ("started", "stale_at", "born")
 DRAINS: Final = ("level", "settled_at", "front_at")
-COUNTS: Final = ("slots", "inflight_requests", "inflight_tokens", "inflight_decoding")
+COUNTS: Final = (
+    "slots",
+    "inflight_requests",
+    "inflight_tokens",
+    "inflight_decoding",
+    "unseen_tokens",
+)
 RESERVED: Final = frozenset({*GAUGES, *COUNTS, "age", "fresh", "warmth", "lora"})
 """Names no custom column may take."""
 FEW: Final = 8
@@ -123,6 +129,7 @@ class Table:
         counts[1, row] = account.requests
         counts[2, row] = account.tokens
         counts[3, row] = account.decoding
+        counts[4, row] = account.unseen_tokens
         if account.level:
             self._draining.add(entry)
             self._write_drain(entry)

@@ -4,7 +4,7 @@
 the two together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import expm1
 from typing import NamedTuple
 
@@ -81,11 +81,16 @@ def _add_memory(
     usages: list[float] = pool.kv_usage.tolist()
     blocks, sizes = pool.get("kv_blocks"), pool.get("block_size")
     if blocks is not None and sizes is not None:
-        memory = zip(usages, queued, (blocks * sizes).tolist(), strict=True)
+        memory = zip(usages, _promised(queued, pool), (blocks * sizes).tolist(), strict=True)
         usages = [used + (tokens / size if size > 0 else 0.0) for used, tokens, size in memory]
     for row, (usage, uncached) in enumerate(zip(usages, computed, strict=True)):
         if usage > 0.0:
             costs[row] += (uncached + weights.output) * expm1(weights.scarcity * min(usage, 1.0))
+
+
+def _promised(queued: Sequence[float], pool: PoolView) -> Iterable[float]:
+    unseen = pool.get("unseen_tokens")
+    return queued if unseen is None else map(max, queued, unseen.tolist())
 
 
 def _divide_by_warmth(costs: list[float], coldest: float, pool: PoolView) -> None:

@@ -36,7 +36,7 @@ class ExpectedWorkScorer:
     is what the request takes of KV memory, uncached + outputTokens; every request of the `batch`
     takes about a block's worth of each step. `pressure` = 1 + (median queued) / (prompt tokens):
     what is computed again also delays the requests that wait behind it. `scarcity` = e^(4u) - 1, u
-    being the share of the endpoint's KV memory that is held or promised to those queued: a token
+    being the share of the endpoint's KV memory that is held, or promised since the scrape: a token
     of memory costs the pool the more the less is left, for others must wait for it, are preempted
     or lose their prefixes (the exponential price of capacity of Aspnes, Azar et al., "On-line
     routing of virtual circuits", 1997, which is competitive whatever comes). So a prefix is copied
@@ -46,8 +46,8 @@ class ExpectedWorkScorer:
     ones.
     Parameters: affinityGate (share of the prompt, 0..1, default 0.1), outputTokens (expected where
     the client sets no lower limit, default 256).
-    Reads: waiting, running, inflight_requests, inflight_tokens, fresh; prefix_tokens, kv_usage,
-    kv_blocks, block_size, warmth, lora, prefill_rate where known.
+    Reads: waiting, running, inflight_requests, inflight_tokens, kv_usage, fresh; prefix_tokens,
+    unseen_tokens, kv_blocks, block_size, warmth, lora, prefill_rate where known.
     Differs from the Go picker: it has no such scorer; its default adds queue, KV and prefix ratios.
     Example:
         - type: expected-work-scorer
@@ -157,14 +157,21 @@ def queued_tokens(uncached: Column, pool: PoolView) -> Column:
 def scarcity(queued: Column, pool: PoolView) -> Floats:
     """What a token of KV memory costs each endpoint, in prompt tokens: 0..53.6, shape `(n,)`.
 
-    Memory that is promised to `queued` tokens counts as held where the endpoint's size is known.
+    Memory that is promised counts as held where the endpoint's size is known: that of the `queued`
+    tokens, or of all we sent since the last scrape if that is more.
     """
     usage = pool.kv_usage
     blocks, block_size = pool.get("kv_blocks"), pool.get("block_size")
     if blocks is not None and block_size is not None:
         size = blocks * block_size
-        usage = usage + np.where(size > 0, queued, 0) / np.maximum(size, 1)
+        usage = usage + np.where(size > 0, promised(queued, pool), 0) / np.maximum(size, 1)
     return np.expm1(SCARCITY * np.minimum(usage, 1.0))
+
+
+def promised(queued: Column, pool: PoolView) -> Column:
+    """Tokens of KV memory that the gauge does not show yet."""
+    unseen = pool.get("unseen_tokens")
+    return queued if unseen is None else np.maximum(queued, unseen)
 
 
 def warmth(pool: PoolView) -> Column | float:

@@ -39,6 +39,26 @@ def test_the_first_token_ends_prefill(store):
     assert row(store) == (1, 0, 1)
 
 
+def unseen(store):
+    return int(store.view()["unseen_tokens"][0])
+
+
+def test_prompts_stay_unseen_until_a_scrape_that_began_after_them(store, clock):
+    store.reserve(pod(0), tokens=40, request_id="a").first_token()
+    before = unseen(store)
+    clock.now += 1.0
+    scrape(store, pod(0), clock.now)
+
+    assert (before, unseen(store)) == (40, 0)
+
+
+def test_what_has_ended_is_no_longer_unseen(store):
+    first, second = (store.reserve(pod(0), tokens=n, request_id=str(n)) for n in (40, 7))
+    first.release(Ending.COMPLETE)
+
+    assert unseen(store) == 7
+
+
 def test_a_second_first_token_changes_nothing(store):
     reservation = store.reserve(pod(0), tokens=40, request_id="a")
     reservation.first_token()

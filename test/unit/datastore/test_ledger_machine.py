@@ -174,7 +174,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for _, request in self.anywhere():
             request.reservation.release(Ending.CLIENT_GONE)
         view = self.store.view()
-        for name in ("inflight_requests", "inflight_tokens", "inflight_decoding"):
+        for name in ("inflight_requests", "inflight_tokens", "inflight_decoding", "unseen_tokens"):
             assert not view[name].any()
         assert self.store.totals().inflight_tokens == 0
 

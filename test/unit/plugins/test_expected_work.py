@@ -82,6 +82,11 @@ def memory(usage):
             id="kv-memory-promised",
         ),
         pytest.param(
+            {"unseen_tokens": [0, 2000], **memory(0.5)},
+            [1016 + 1256 * expm1(2.0), 1016 + 1256 * expm1(3.0)],
+            id="kv-memory-promised-since-the-scrape",
+        ),
+        pytest.param(
             {"inflight_tokens": [0, 8000], **memory(0.9)},
             [1016 + 1256 * expm1(3.6), 9016 + 1256 * expm1(4.0)],
             id="no-more-than-full",
@@ -321,6 +326,7 @@ def test_scores_are_above_zero_and_the_best_has_one(tokens, rows):
                 "running": st.floats(0, 1e3),
                 "inflight_requests": st.integers(0, 9),
                 "inflight_tokens": st.sampled_from([0, 0, 17, 5000]),
+                "unseen_tokens": st.sampled_from([0, 0, 300, 9000]),
                 "fresh": st.sampled_from([True, True, False]),
                 "prefix_tokens": st.sampled_from([0, 64, 640, 4096]),
                 "kv_usage": st.floats(0, 1),
