@@ -242,9 +242,9 @@ class Datastore:
         Sleeping ones are shown if there is nothing else, ejected ones if not even those are there.
         Besides the columns of `PoolView`: `inflight_decoding` (requests past their first token),
         `unseen_tokens` (uncached prompt tokens of ours that came too late for the last scrape's
-        `kv_usage`), `warmth` (0..1 while an endpoint is new), `max_running` (NaN if unknown), `kv_blocks` and
-        `block_size` (0 if unknown), `prefill_rate` (tokens per second), `lora` (of `LoraState`),
-        and whatever samples brought under `custom`.
+        `kv_usage`), `warmth` (0..1 while an endpoint is new), `max_running` (NaN if unknown),
+        `kv_blocks` and `block_size` (0 if unknown), `prefill_rate` (tokens per second), `lora` (of
+        `LoraState`), and whatever samples brought under `custom`.
         """
         now = self._clock()
         if now >= self._let_back_at:

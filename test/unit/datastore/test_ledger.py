@@ -53,7 +53,7 @@ def test_prompts_stay_unseen_until_a_scrape_that_began_after_them(store, clock):
 
 
 def test_what_has_ended_is_no_longer_unseen(store):
-    first, second = (store.reserve(pod(0), tokens=n, request_id=str(n)) for n in (40, 7))
+    first, _ = (store.reserve(pod(0), tokens=n, request_id=str(n)) for n in (40, 7))
     first.release(Ending.COMPLETE)
 
     assert unseen(store) == 7
