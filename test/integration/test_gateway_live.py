@@ -9,6 +9,7 @@ from support.gateway import MODEL, Variant, standing
 
 pytestmark = pytest.mark.envoy
 
+PATIENCE = 45.0
 LORA = '{"name": "food-review-1", "path": "/adapters/food-review-1"}'
 REWRITE = {"x-llm-d-model-name-rewrite": "food-review-1"}
 RENAMING = Variant(trust=True, sim_flags=(f"--lora-modules={LORA}", "--max-loras=2"))
@@ -52,7 +53,8 @@ async def test_a_reloaded_configuration_loses_no_request_and_no_state(tmp_path):
         broken = await until_config(house, reloads=0, refused=1)
         config.write_text(QUEUE.replace("queue-scorer", "running-requests-size-scorer"))
         reloaded = await until_config(house, reloads=1, refused=1)
-        await asyncio.sleep(0.2)
+        asked = len(statuses)
+        await until(lambda: len(statuses) >= asked + 5)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
 
@@ -71,7 +73,7 @@ async def test_endpoints_come_and_go_with_the_file():
         await until_endpoints(house, 1)
         alone = {(await house.chat(f"alone {i}")).pod for i in range(5)}
         path.write_text("endpoints: [{name: broken")
-        await asyncio.sleep(0.3)
+        await until(lambda: "endpoints_broken" in house.picker.log_text())
         still = (await house.chat("broken file")).status
         path.write_text(all_of_them)
         await until_endpoints(house, 3)
@@ -85,20 +87,24 @@ async def keep_asking(house, statuses):
         statuses.append((await house.chat("around a reload")).status)
 
 
+async def until(met):
+    async with asyncio.timeout(PATIENCE):
+        while not met():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
 async def until_config(house, *, reloads, refused):
-    for _ in range(200):
-        page = await house.debug("config")
-        text = await house.metrics()
-        seen = text.count('outcome="refused",what="config"} 1.0')
-        if page["reloads"] == reloads and bool(seen) == bool(refused):
-            return page
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"no configuration with {reloads} reloads, {refused} refused")
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            page = await house.debug("config")
+            text = await house.metrics()
+            seen = text.count('outcome="refused",what="config"} 1.0')
+            if page["reloads"] == reloads and bool(seen) == bool(refused):
+                return page
+            await asyncio.sleep(0.05)
 
 
 async def until_endpoints(house, count):
-    for _ in range(200):
-        if len((await house.debug("endpoints"))["endpoints"]) == count:
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"not {count} endpoints")
+    async with asyncio.timeout(PATIENCE):
+        while len((await house.debug("endpoints"))["endpoints"]) != count:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
