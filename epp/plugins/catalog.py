@@ -48,6 +48,7 @@ from epp.plugins.pickers.max_score import MaxScorePicker
 from epp.plugins.pickers.random_choice import RandomPicker
 from epp.plugins.pickers.weighted_random import WeightedRandomPicker
 from epp.plugins.producers.approx_prefix import ApproxPrefixCacheProducer
+from epp.plugins.producers.burst import BurstPrefixCacheProducer
 from epp.plugins.producers.inflight_load import InflightLoadProducer
 from epp.plugins.producers.mm_embeddings import MmEmbeddingsCacheProducer
 from epp.plugins.producers.p2p_source import P2pSourceProducer
@@ -119,6 +120,7 @@ PLUGINS: Final[tuple[type[Any], ...]] = (
     SessionIdProducer,
     ApproxPrefixCacheProducer,
     PrecisePrefixCacheProducer,
+    BurstPrefixCacheProducer,
     InflightLoadProducer,
     P2pSourceProducer,
     MmEmbeddingsCacheProducer,
@@ -220,11 +222,6 @@ REFUSALS: Final = (
         "data-parallel-profile-handler",
         "deprecated where it comes from: every rank is an endpoint of its own",
         "give the pool several target ports",
-    ),
-    Refusal(
-        "burst-prefix-cache-producer",
-        "requests are never held back to be grouped",
-        "use approx-prefix-cache-producer, which knows a prompt from the first pick on",
     ),
     Refusal(
         "request-attribute-reporter",
