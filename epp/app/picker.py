@@ -220,7 +220,7 @@ class Picker:
             self.readiness,
             self._budget,
             log,
-            told=lambda refused: reports.refused(None, refused, 0.0),
+            told=reports.turned_away,
             replied=self._picker_metrics.phase("reply").observe,
         )
         self._live.eviction.connect(desk.open.values, self._serving.process.revoke)

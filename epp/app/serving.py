@@ -13,6 +13,7 @@ from structlog.typing import FilteringBoundLogger
 
 from epp.config.options import RunOptions
 from epp.domain.path import RequestPath
+from epp.domain.request import Head
 from epp.errors import CannotListen, Refused
 from epp.wire.asking import ExchangeLimits
 from epp.wire.budget import ByteBudget
@@ -69,7 +70,7 @@ class Serving:
         budget: ByteBudget,
         log: FilteringBoundLogger,
         *,
-        told: Callable[[Refused], None] | None = None,
+        told: Callable[[Refused, Head | None], None] | None = None,
         replied: Callable[[float], None] | None = None,
     ) -> None:
         """`told` hears of the wire's own refusals, `replied` how long replies took to write."""

@@ -6,7 +6,7 @@ comes near a log line.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TextIO, TypeAlias
 
@@ -14,7 +14,7 @@ import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
 from epp.domain.clock import Clock
-from epp.domain.request import Request
+from epp.domain.request import Head, Request
 from epp.errors import InternalFault, Refused
 
 Encoder: TypeAlias = Literal["json", "console"]
@@ -126,14 +126,20 @@ class RefusalLog:
         self._per_second = per_second
         self._seconds: dict[str, Second] = {}
 
-    def refused(self, request: Request | None, refusal: Refused, seconds: float) -> None:
-        """Note a refusal that came `seconds` after its request."""
+    def refused(
+        self,
+        request: Request | None,
+        refusal: Refused,
+        seconds: float,
+        head: Head | None = None,
+    ) -> None:
+        """Note a refusal that came `seconds` after its request; `head` if that is all there is."""
         name = refusal.reason or refusal.code
         second = self._second(name)
         weight = FAULTS_FOR_ONE if isinstance(refusal, InternalFault) else 1
         if second.written < self._per_second * weight:
             second.written += 1
-            self._write(request, refusal, seconds)
+            self._write(about(request) or about_unread(head), refusal, seconds)
             return
         second.unwritten += 1
         if second.unwritten == 1 and self._later is not None:
@@ -167,7 +173,7 @@ class RefusalLog:
         if second.unwritten:
             self._log.info("more requests refused", reason=name, count=second.unwritten)
 
-    def _write(self, request: Request | None, refusal: Refused, seconds: float) -> None:
+    def _write(self, whose: Mapping[str, object], refusal: Refused, seconds: float) -> None:
         say = self._log.error if isinstance(refusal, InternalFault) else self._log.info
         say(
             "request refused",
@@ -176,7 +182,7 @@ class RefusalLog:
             reason=refusal.reason,
             message=refusal.message[:LONGEST_MESSAGE],
             seconds=round(seconds, 6),
-            **about(request),
+            **whose,
         )
 
 
@@ -190,4 +196,15 @@ def about(request: Request | None) -> dict[str, object]:
         "kind": request.kind,
         "model": request.model[:LONGEST_MESSAGE],
         "priority": request.priority,
+    }
+
+
+def about_unread(head: Head | None) -> dict[str, object]:
+    """What a log line says of a request of which the head alone is known; never its query."""
+    if head is None:
+        return {}
+    return {
+        "client_request_id": head.headers.get("x-request-id", "")[:LONGEST_MESSAGE],
+        "method": head.method[:LONGEST_MESSAGE],
+        "path": head.path[:LONGEST_MESSAGE],
     }

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from epp.domain.clock import Clock
 from epp.domain.decision import Decision
-from epp.domain.request import Request
+from epp.domain.request import Head, Request
 from epp.errors import Refused
 from epp.observe.decisions import DecisionLog
 from epp.observe.logs import RefusalLog
@@ -53,6 +53,12 @@ class RequestReports:
         self._decisions.refused(request, refusal, seconds)
         if self._tracer is not None and request is not None:
             self._tracer.refused(request, refusal)
+
+    def turned_away(self, refusal: Refused, head: Head | None) -> None:
+        """A request was answered before it was read; of it there is no more than its head."""
+        self._metrics.refused(None, refusal, 0.0)
+        self._refusals.refused(None, refusal, 0.0, head)
+        self._decisions.refused(None, refusal, 0.0)
 
     def response_started(
         self, request: Request, decision: Decision, status: int, seconds: float

@@ -11,6 +11,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from epp.domain.path import Intake, RequestPath, Ticket
+from epp.domain.request import Head
 from epp.domain.response import Ending
 from epp.errors import InternalFault, ProtocolFault, Refused
 from epp.wire.budget import ByteBudget
@@ -42,7 +43,8 @@ def new_request_id() -> str:
 class Process:
     """The method `Process`: one `Session` for each stream.
 
-    `told` hears of the wire's own refusals (limits, held bytes, and faults that a client sees);
+    `told` hears of the wire's own refusals (limits, held bytes, and faults that a client sees),
+    each with the head of its request;
     the path knows of those it raised. `replied` hears the seconds each placed request's replies
     took to write. A fault is one line in the log.
     """
@@ -53,7 +55,7 @@ class Process:
         *,
         budget: ByteBudget,
         limits: ExchangeLimits | None = None,
-        told: Callable[[Refused], None] | None = None,
+        told: Callable[[Refused, Head | None], None] | None = None,
         replied: Callable[[float], None] | None = None,
         new_id: Callable[[], str] = new_request_id,
         log: Log | None = None,
@@ -281,4 +283,4 @@ class Session:
 
     def _tell(self, refused: Refused) -> None:
         if self._house.told is not None:
-            self._house.told(refused)
+            self._house.told(refused, self._exchange.head)

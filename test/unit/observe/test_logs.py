@@ -110,6 +110,15 @@ def test_an_unreadable_request_has_a_line_too():
     assert lines.read[0]["message"] == "model is missing"
 
 
+def test_of_a_request_that_was_never_read_the_head_is_in_the_line():
+    lines = Lines()
+    names = {":method": "POST", ":path": "/v1/chat?key=secret", "x-request-id": "theirs"}
+    lines.refusals().refused(None, BadRequest("too large"), 0.0, Head(names))
+
+    said = {name: lines.read[0][name] for name in ("client_request_id", "method", "path")}
+    assert said == {"client_request_id": "theirs", "method": "POST", "path": "/v1/chat"}
+
+
 def test_a_flood_becomes_a_count():
     lines = Lines()
     refusals = lines.refusals(per_second=3)

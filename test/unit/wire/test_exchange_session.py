@@ -6,6 +6,7 @@ import json
 import pytest
 import structlog
 from support.ext_proc import (
+    CHAT,
     RecordingPath,
     RecordingTicket,
     modes,
@@ -51,12 +52,17 @@ class Stream:
 
     def __init__(self, path, **options):
         self.told = []
+        self.heads = []
         self.log = structlog.testing.CapturingLogger()
         self.process = Process(
-            path, budget=ByteBudget(1 << 20), told=self.told.append, log=self.log, **options
+            path, budget=ByteBudget(1 << 20), told=self._note, log=self.log, **options
         )
         self.call = NotedCall()
         self.handler = self.process.open(self.call)
+
+    def _note(self, refused, head):
+        self.told.append(refused)
+        self.heads.append(head)
 
     def hear(self, *messages):
         for message in messages:
@@ -286,6 +292,7 @@ def test_the_wires_own_refusals_are_told():
 
     assert stream.refused == 413
     assert [type(refused) for refused in stream.told] == [TooLarge]
+    assert [(head.method, head.path) for head in stream.heads] == [("POST", CHAT)]
 
 
 def test_refusals_of_the_path_are_the_paths_to_tell():
