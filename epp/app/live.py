@@ -29,6 +29,7 @@ from epp.observe.picker_metrics import PickerMetrics, PrefixHits
 from epp.plugins.catalog import CATALOGUE
 from epp.plugins.columns import PREFIX_TOKENS, PREFIX_TOTAL, named
 from epp.points import HeaderProcessor, PickObserver, StateShelf
+from epp.request.believed import believing
 from epp.request.limits import Limits
 from epp.request.reader import RequestReader
 from epp.scheduling.measure import Observe, Observed, timed, timed_to_the_end
@@ -191,8 +192,9 @@ class LiveConfig:
         )
         identities = [p for p in assembly.instances.values() if isinstance(p, HeaderProcessor)]
         reader = RequestReader(policy.parsers, limits, identities)
+        believed = believing(reader, options.client_headers)
         return Setup(
-            self._phase("parse", reader, "read", timed),
+            self._phase("parse", believed, "read", timed),
             self._phase("admit", self._gate(assembly), "admit", timed_to_the_end),
             policy,
         )

@@ -42,6 +42,7 @@ FLAGS: Final = (
     Flag("endpoint-selector", click.STRING, "labels of pods to serve without a pool: a=b,c=d"),
     Flag("endpoint-target-ports", NUMBERS, "ports of those pods, 1 to 8, parted by commas"),
     Flag("disable-endpoint-subset-filter", click.BOOL, "take no notice of the subset hint"),
+    Flag("client-headers", NAMES, "which of a client's wishes are read, parted by commas"),
     Flag("ha-enable-leader-election", click.BOOL, "only one of several pickers is ready"),
     Flag("leader-elect-lease-duration", DURATION, "how long a leader's lease holds"),
     Flag("leader-elect-renew-deadline", DURATION, "by when a leader that cannot renew gives up"),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from epp.domain.headers import CLIENT_HEADERS
 from epp.errors import ConfigError
 
 Wire: TypeAlias = Literal["http2", "grpcio"]
@@ -28,6 +29,8 @@ class RunOptions:
     endpoint_selector: str = ""
     endpoint_target_ports: tuple[int, ...] = ()
     disable_endpoint_subset_filter: bool = False
+    client_headers: tuple[str, ...] = tuple(CLIENT_HEADERS)
+    """Groups of headers that are read from requests; those of the Go pickers and our own."""
     pod_name: str = ""
 
     # -- which of several pickers leads -------------------------------------------------------
@@ -142,6 +145,10 @@ class RunOptions:
                 problems.append(f"{flag}: {port} is no port; give {least} to {LARGEST_PORT}")
         if len(self.grpc_socket.encode()) > LONGEST_SOCKET_PATH:
             problems.append(f"--grpc-socket: at most {LONGEST_SOCKET_PATH} bytes of path")
+        for name in self.client_headers:
+            if name not in CLIENT_HEADERS:
+                known = ", ".join(CLIENT_HEADERS)
+                problems.append(f"--client-headers: {name[:40]!r} is none of {known}")
         if len(self.endpoint_target_ports) > MOST_TARGET_PORTS:
             problems.append(f"--endpoint-target-ports: at most {MOST_TARGET_PORTS} ports")
         if self.max_body_bytes > self.max_held_bytes:

@@ -35,6 +35,17 @@ REQUEST_TTL_MS: Final = ("x-epp-request-ttl-ms",)
 """How long a request may wait for its turn, in whole milliseconds; ours alone."""
 TEST_SELECTION: Final = "test-epp-endpoint-selection"
 
+CLIENT_HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "objective": OBJECTIVE,
+    "fairness": FAIRNESS_ID,
+    "model-rewrite": MODEL_REWRITE,
+    "slo": (*SLO_TTFT_MS, *SLO_TPOT_MS),
+    "request-ttl": REQUEST_TTL_MS,
+    "workload": WORKLOAD,
+    "test": (TEST_SELECTION,),
+}
+"""What a client may ask for by header, by the name under which reading it is configured."""
+
 CONTROL_HEADERS: Final = frozenset(
     {
         *OBJECTIVE,
