@@ -49,7 +49,11 @@ def pool_cluster(gateway: Gateway) -> Tree:
     }
     if gateway.balancing == "original-dst":
         return {**common, **original_destination()}
-    return {**common, **listed(POOL, pool_members(gateway)), "load_balancing_policy": override()}
+    members = listed(POOL, pool_members(gateway))
+    if gateway.service is not None:
+        # A pod is picked as soon as it is ready; one that Envoy has not heard of is not obeyed.
+        members["dns_refresh_rate"] = "1s"
+    return {**common, **members, "load_balancing_policy": override()}
 
 
 def pool_members(gateway: Gateway) -> Sequence[Address]:

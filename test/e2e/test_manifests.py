@@ -8,12 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from click.testing import CliRunner
 from support.cluster import CLUSTER_SCOPED, ROOT, Cluster, manifest, render
 from support.cluster_api import ApiError, Object
 from support.control_plane_binary import definitions_of_gateways
-
-from epp.cli import main
 
 CONFIG = ROOT / "config"
 TESTDATA = ROOT / "test" / "testdata"
@@ -93,25 +90,6 @@ async def test_a_field_that_is_no_field_is_refused(shop: Cluster, namespace: str
 
     with pytest.raises(ApiError, match="targetPortNumber"):
         await take(shop, document, namespace)
-
-
-PRINTED = {
-    "envoy": ("--service", "vllm-llama3-8b-instruct:8000"),
-    "envoy-duplex": (
-        *("--request", "duplex", "--response", "full", "--lb", "original-dst"),
-        "--fail-closed",
-    ),
-}
-
-
-@pytest.mark.parametrize("variant", PRINTED)
-def test_envoy_is_configured_as_the_command_prints(variant: str) -> None:
-    words = ["--ext-proc", "vllm-llama3-8b-instruct-epp:9002", *PRINTED[variant]]
-
-    printed = CliRunner().invoke(main, ["envoy-config", *words])
-
-    held = (CONFIG / "manifests" / "gateway" / variant / "envoy.yaml").read_text()
-    assert printed.output == held
 
 
 def test_the_definitions_are_what_their_models_say() -> None:
