@@ -92,6 +92,9 @@ class PodRunner:
         self.pod = pod
         if "deletionTimestamp" in pod["metadata"]:
             self._doomed.set()
+        if is_ready(pod["status"]) != is_ready(self.status()):
+            # Controllers call pods of a node unready that has not been heard of for a while.
+            self._touch()
 
     def vanish(self) -> None:
         """The object is gone: end everything now."""
@@ -482,6 +485,11 @@ class PodRunner:
             "podIP": self.address,
             "podIPs": [{"ip": self.address}],
         }
+
+
+def is_ready(status: Object) -> bool:
+    conditions = status.get("conditions", [])
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
 def states_of(containers: Sequence[Object]) -> dict[str, ContainerState]:
