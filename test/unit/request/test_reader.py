@@ -362,3 +362,12 @@ def test_what_names_no_model_by_design_needs_none():
 def test_any_body_is_read_or_refused(body, path):
     with contextlib.suppress(BadRequest, TooLarge):
         assert read(body, path).kind
+
+
+def test_the_configured_number_of_prompts_counts():
+    body = {"model": "m", "prompt": ["a", "b", "c"]}
+
+    assert len(read(body, "/v1/completions", limits=Limits(prompts=3)).prompts) == 3
+    assert "more than 2 prompts" in refusal(
+        TooLarge, body, "/v1/completions", limits=Limits(prompts=2)
+    )

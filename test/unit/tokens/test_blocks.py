@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epp.domain.request import Prompt
-from epp.tokens.blocks import block_keys, chain_seed
+from epp.domain.request import Item, Prompt
+from epp.tokens.blocks import block_keys, chain_seed, chained, folded, overlapping, pack
 
 
 def ids(*tokens):
@@ -85,3 +85,35 @@ def test_prompts_share_as_many_keys_as_full_blocks(one, other, block_tokens):
     shared = sum(a == b for a, b in zip(first, second, strict=False))
 
     assert shared == common // size
+
+
+ITEMS = st.lists(
+    st.builds(Item, st.sampled_from(["a", "b"]), st.integers(0, 200), st.integers(0, 80)),
+    min_size=1,
+    max_size=4,
+)
+
+
+def slow_keys(tokens, block, seed, items):
+    """Block by block: the tokens, then the hashes of what reaches into them."""
+    keys, key = [], seed
+    for start in range(0, len(tokens) - block + 1, block):
+        (key,) = chained(pack(tokens[start : start + block]), block * 4, key)
+        key = folded(key, overlapping(items, start, block))
+        keys.append(key)
+    return keys
+
+
+@given(st.integers(0, 150), st.sampled_from([16, 32]), ITEMS)
+def test_images_among_token_ids_are_part_of_the_blocks_they_reach_into(length, block, items):
+    tokens = list(range(length))
+    prompt = Prompt(token_ids=tokens, items=tuple(items))
+
+    assert block_keys(prompt, block, 7) == slow_keys(tokens, block, 7, items)
+
+
+def test_unlike_images_on_the_same_token_ids_share_only_what_stands_before_them():
+    one, other = (Prompt(token_ids=[5] * 64, items=(Item(name, 20, 8),)) for name in "ab")
+    shared = [a == b for a, b in zip(block_keys(one, 16, 0), block_keys(other, 16, 0), strict=True)]
+
+    assert shared == [True, False, False, False]
