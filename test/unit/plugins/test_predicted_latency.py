@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ from pydantic import ValidationError
 from support.pools import Shelf, decision, endpoint, pool, request, tools
 from support.stores import HandClock
 
+from epp.assemble import assemble_text, bare_house
 from epp.domain.response import Ending, ResponseHead, Usage
 from epp.errors import Saturated
 from epp.plugins.admitters.latency_slo import LatencySloAdmitter
+from epp.plugins.catalog import CATALOGUE
 from epp.plugins.filters.prefix_cache_affinity import PrefixCacheAffinityFilter
 from epp.plugins.filters.slo_headroom import SloHeadroomTierFilter
 from epp.plugins.producers.predicted_latency import PredictedLatencyProducer
@@ -449,30 +452,35 @@ def test_affinity_follows_predictions_where_there_are_any():
 
 # -- the page -------------------------------------------------------------------------------------
 
-
-def test_the_pages_configuration_is_the_one_that_is_tried():
-    page = (Path(__file__).parents[3] / "docs" / "predicted-latency.md").read_text()
-    (text,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
-
-    assert text == PAGE_CONFIGURATION
+PAGE = Path(__file__).parents[3] / "docs" / "predicted-latency.md"
+EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 
-PAGE_CONFIGURATION = """\
-apiVersion: llm-d.ai/v1alpha1
-kind: EndpointPickerConfig
-plugins:
-- type: predicted-latency-producer
-- type: prefix-cache-affinity-filter
-  parameters: {ttftSource: latencyPredictor, maxTTFTPenaltyMs: 5000, explorationProbability: 0.01}
-- type: slo-headroom-tier-filter
-- type: latency-scorer
-- type: latency-slo-admitter
-- type: weighted-random-picker
-schedulingProfiles:
-- name: default
-  plugins:
-  - pluginRef: prefix-cache-affinity-filter
-  - pluginRef: slo-headroom-tier-filter
-  - pluginRef: latency-scorer
-  - pluginRef: weighted-random-picker
-"""
+@pytest.mark.parametrize("text", EXAMPLES, ids=["all-that-reads-it", "beside-the-default"])
+def test_what_the_page_shows_places_a_request_where_its_slo_is_met(text):
+    clock = HandClock()
+    house = replace(bare_house(seed=3), clock=clock)
+    assembly = assemble_text(text, "the page", CATALOGUE, house)
+    policy, view = assembly.policy, pool(2)
+    (producer,) = (
+        each for each in assembly.instances.values() if isinstance(each, PredictedLatencyProducer)
+    )
+    teach(producer, clock, view, seconds=[1.0, 0.1])
+    asked = request(range(500), stream=True, arrived=clock(), headers=SLO)
+    for each in policy.pool_producers:
+        view = view.having(each.columns(asked, view))
+    for admitter in policy.admitters:
+        admitter.admit(asked, view)
+
+    assert policy.scheduler.schedule(asked, view).endpoint.name == "pod-1"
+
+
+def teach(producer, clock, view, seconds):
+    """A hundred answers, with so many seconds to the first token by endpoint."""
+    for number in range(100):
+        asked = request(range(500), id=str(number), stream=True, arrived=clock())
+        chosen = decision(view.endpoints[number % 2])
+        producer.picked(asked, view.having(producer.columns(asked, view)), chosen)
+        clock.tick(seconds[number % 2])
+        producer.courses.on_first_token(asked.id)
+        producer.ended(asked, chosen, Ending.COMPLETE)
