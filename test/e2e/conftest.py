@@ -38,6 +38,15 @@ def pytest_runtest_makereport(
     return report
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the tests have measured stands at the end of the run."""
+    passed = terminalreporter.getreports("passed")
+    lines = [line for each in passed if each.when == "call" for line in each.capstdout.splitlines()]
+    terminalreporter.section("measured")
+    for line in lines:
+        terminalreporter.write_line(line[:400])
+
+
 @pytest.fixture(autouse=True)
 async def told_on_failure(request: pytest.FixtureRequest) -> AsyncIterator[None]:
     """After a test that failed: what every pod of its namespace is, and the end of its log."""
