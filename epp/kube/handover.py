@@ -13,6 +13,8 @@ from epp.kube.pool import decoder_of
 REACHED_SECONDS: Final = 1.0
 """From a pod's being Ready until every node sends connections there, or nearly every one."""
 LOOK_SECONDS: Final = 1.0
+SETTLE_SECONDS: Final = 2.0
+"""From a new leader's first word until its label, if there is one, has moved and Services follow."""
 _POD: Final = decoder_of(Pod)
 
 
@@ -58,12 +60,14 @@ class Succession:
         takes_over: TakesOver,
         let_go: Callable[[], None],
         look_every: float = LOOK_SECONDS,
+        settle: float = SETTLE_SECONDS,
     ) -> None:
         self._leads = leads
         self._another = another
         self._takes_over = takes_over
         self._let_go = let_go
         self._look_every = look_every
+        self._settle = settle
         self._lost = asyncio.Event()
 
     def led(self, leads: bool) -> None:
@@ -77,7 +81,9 @@ class Succession:
         """Until cancelled."""
         while True:
             await self._lost.wait()
-            if self._another() and await self._takes_over(self._another()) and not self._leads():
-                self._lost.clear()
-                self._let_go()
+            if self._another() and await self._takes_over(self._another()):
+                await asyncio.sleep(self._settle)
+                if not self._leads():
+                    self._lost.clear()
+                    self._let_go()
             await asyncio.sleep(self._look_every)

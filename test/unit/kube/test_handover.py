@@ -76,7 +76,12 @@ class Gateways:
 
     def succession(self):
         return Succession(
-            lambda: self.leads, lambda: self.holder, self.takes_over, self.go, look_every=0.0
+            lambda: self.leads,
+            lambda: self.holder,
+            self.takes_over,
+            self.go,
+            look_every=0.0,
+            settle=0.0,
         )
 
 
