@@ -90,22 +90,31 @@ async def test_a_leader_without_the_api_server_steps_down_and_lives(suite: Suite
     leader = await suite.picker()
     runner = suite.cluster.node.pod(suite.namespace, leader)
     assert runner.network is not None
-    await runner.network.cut(API_IP)
-    try:
-        name, seconds = await successor(suite, leader, 90)
-    finally:
-        await runner.network.mend(API_IP)
+    async with traffic(await suite.gateway(), clients=2) as seen:
+        await runner.network.cut(API_IP)
+        try:
+            name, seconds = await successor(suite, leader, 90)
+        finally:
+            await runner.network.mend(API_IP)
+        # It learns who leads now, and lets the gateway go there.
+        await until(lambda: has_let_go(suite, leader), 60, "the former leader keeps its gateway")
+        await asyncio.sleep(3)
 
     pods = await suite.cluster.pods(suite.namespace, PICKER)
     restarts = {
         pod["metadata"]["name"]: pod["status"]["containerStatuses"][0]["restartCount"]
         for pod in pods
     }
-    print(f"leader without API server: next leader ready after {seconds:.1f} s")
+    print(f"leader without API server: next leader ready after {seconds:.1f} s; {seen.told()}")
+    assert seen.lost == [], seen.told()
     assert name != leader
     assert restarts[leader] == 0
     await works(suite)
     await until_three(suite)
+
+
+async def has_let_go(suite: Suite, picker: str) -> bool:
+    return "connections are let go" in await suite.cluster.log(suite.namespace, picker)
 
 
 async def test_traffic_goes_on_without_an_api_server(suite: Suite) -> None:
