@@ -14,7 +14,7 @@ REACHED_SECONDS: Final = 1.0
 """From a pod's being Ready until every node sends connections there, or nearly every one."""
 LOOK_SECONDS: Final = 1.0
 SETTLE_SECONDS: Final = 2.0
-"""From a new leader's first word until its label, if there is one, has moved and Services follow."""
+"""From a new leader's first word until its label, if it has one, has moved with all Services."""
 _POD: Final = decoder_of(Pod)
 
 
