@@ -13,6 +13,7 @@ import aiohttp
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.ext_proc import request_body, request_headers
+from support.picker import WIRE
 
 from epp.wire.gen.external_processor_pb2 import ProcessingRequest, ProcessingResponse
 from epp.wire.session import PROCESS
@@ -107,7 +108,7 @@ async def cluster_picker(kubeconfig, *flags, name="epp-0", base=FLAGS):
         env = {**os.environ, "KUBECONFIG": kubeconfig, "POD_NAME": name, "NAMESPACE": "default"}
         with log.open("ab") as sink:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "epp", "run", *base, *flags),
+                *(sys.executable, "-m", "epp", "run", *base, f"--wire={WIRE}", *flags),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=sink,
                 cwd=ROOT,

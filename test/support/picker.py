@@ -1,4 +1,7 @@
-"""A real picker, `python -m epp run`, as a process of its own, for tests."""
+"""A real picker, `python -m epp run`, as a process of its own, for tests.
+
+`EPP_TEST_WIRE=grpcio` runs it on the other wire.
+"""
 
 import asyncio
 import json
@@ -12,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+WIRE = os.environ.get("EPP_TEST_WIRE", "http2")
 READY_SECONDS = 60.0
 STOP_SECONDS = 30.0
 PORT_FLAGS = {
@@ -123,7 +127,7 @@ async def picker(*args: str) -> AsyncIterator[Picker]:
     """
     with tempfile.TemporaryDirectory() as folder:
         hosts = [f"--{each}-host=127.0.0.1" for each in ("grpc", "metrics")]
-        running = Picker((*hosts, *args), Path(folder) / "picker.log")
+        running = Picker((*hosts, f"--wire={WIRE}", *args), Path(folder) / "picker.log")
         try:
             await running.start()
             yield running
