@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 from support.pools import Shelf, decision, endpoint, pool, request, tools
-from support.stores import HandClock
+from support.stores import HandClock, pod, scrape, store_of
 
 from epp.assemble import assemble_text, bare_house
 from epp.domain.response import Ending, ResponseHead, Usage
@@ -23,6 +23,10 @@ from epp.plugins.scorers.latency import LatencyScorer
 
 OK = ResponseHead(200, {})
 SLO = {"x-llm-d-slo-ttft-ms": "500", "x-slo-tpot-ms": "40"}
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "predicted-latency.md"
+EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 
 def made(plugin, *lent, **params):
@@ -203,6 +207,22 @@ def test_another_number_of_samples_is_another_state():
     Traffic(state=state).answers(96)
 
     assert np.isnan(Traffic(state=state, minSamples=64).columns()["predicted_ttft"]).all()
+
+
+def test_the_stores_own_shelf_keeps_it_over_a_reload_and_tells_it_of_first_tokens():
+    store = store_of(pod(0))
+    house = replace(bare_house(seed=1), shelf=store.shelf)
+    first, second = (producer_of(assemble_text(EXAMPLES[0], "a", CATALOGUE, house)) for _ in "ab")
+    view = store.view()
+    asked, chosen = request(range(500), stream=True), decision(view.endpoints[0])
+    scrape(store, pod(0), 999.0, running=1.0)
+    view = store.view()
+    first.picked(asked, view.having(first.columns(asked, view)), chosen)
+    store.reserve(pod(0), tokens=500, request_id=asked.id).first_token()
+    (one,) = second.courses.model.classes
+
+    assert second.courses is first.courses
+    assert one.lines[0].fit.samples == 1
 
 
 def test_it_can_learn_and_tell_nobody():
@@ -452,9 +472,6 @@ def test_affinity_follows_predictions_where_there_are_any():
 
 # -- the page -------------------------------------------------------------------------------------
 
-PAGE = Path(__file__).parents[3] / "docs" / "predicted-latency.md"
-EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
-
 
 @pytest.mark.parametrize("text", EXAMPLES, ids=["all-that-reads-it", "beside-the-default"])
 def test_what_the_page_shows_places_a_request_where_its_slo_is_met(text):
@@ -462,9 +479,7 @@ def test_what_the_page_shows_places_a_request_where_its_slo_is_met(text):
     house = replace(bare_house(seed=3), clock=clock)
     assembly = assemble_text(text, "the page", CATALOGUE, house)
     policy, view = assembly.policy, pool(2)
-    (producer,) = (
-        each for each in assembly.instances.values() if isinstance(each, PredictedLatencyProducer)
-    )
+    producer = producer_of(assembly)
     teach(producer, clock, view, seconds=[1.0, 0.1])
     asked = request(range(500), stream=True, arrived=clock(), headers=SLO)
     for each in policy.pool_producers:
@@ -473,6 +488,13 @@ def test_what_the_page_shows_places_a_request_where_its_slo_is_met(text):
         admitter.admit(asked, view)
 
     assert policy.scheduler.schedule(asked, view).endpoint.name == "pod-1"
+
+
+def producer_of(assembly):
+    """The only producer of predictions."""
+    instances = assembly.instances.values()
+    (found,) = (each for each in instances if isinstance(each, PredictedLatencyProducer))
+    return found
 
 
 def teach(producer, clock, view, seconds):
