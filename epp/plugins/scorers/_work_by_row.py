@@ -19,7 +19,6 @@ class Weights(NamedTuple):
     output: int
     gate: float
     coldest: float
-    batched: float
     scarcity: float
 
 
@@ -42,7 +41,7 @@ def costs_by_row(weights: Weights, pool: PoolView) -> list[float]:
     computed = _computed(prompt, weights.gate, cached, pool)
     loads = zip(queued, waiting, running, own, fresh, computed, strict=True)
     costs = [
-        tokens + weights.batched * (1.0 + max((w + r) * believed, mine)) + uncached * price
+        tokens + weights.output * (1.0 + max((w + r) * believed, mine)) + uncached * price
         for tokens, w, r, mine, believed, uncached in loads
     ]
     _add_memory(costs, weights, computed, queued, pool)

@@ -15,9 +15,6 @@ from epp.plugins.scorers._work_by_row import Weights, costs_by_row
 
 COLDEST = 1 / 16
 """The least warmth that is believed: a pod that has just come still gets a share."""
-BATCHED = 16
-"""Prompt tokens that one request of the batch is worth: a decode step reads the KV of its context,
-which takes as long as computing some ten tokens. Policies do alike from 2 to 50."""
 SCARCITY: Final = 4.0
 """Steepness of the price of KV memory: a token of it costs expm1(4 * 1/2) = 6.4 prompt tokens where
 half is taken, 54 where all is. Policies do alike from 3 to 6."""
@@ -29,21 +26,21 @@ against 36 for 10 endpoints, even at 25 (test/bench/bench_plugins.py)."""
 class ExpectedWorkScorer:
     """expected-work-scorer: prefers endpoints with the least work before the answer, in tokens.
 
-    Formula: cost = (uncached * pressure + queued + memory * scarcity + 16 * (1 + batch)) / warmth,
-    in prompt tokens; the score is (least cost) / cost. `uncached` prompt tokens are computed there,
-    a match counting only when it covers at least affinityGate of the prompt; `queued` are the
-    prefill tokens ahead (ours in flight, and those of waiting requests that others sent); `memory`
-    is what the request takes of KV memory, uncached + outputTokens; every request of the `batch`
-    takes about a block's worth of each step. `pressure` = 1 + (median queued) / (prompt tokens):
-    what is computed again also delays the requests that wait behind it. `scarcity` = e^(4u) - 1, u
-    being the share of the endpoint's KV memory that is held, or promised since the scrape: a token
-    of memory costs the pool the more the less is left, for others must wait for it, are preempted
-    or lose their prefixes (the exponential price of capacity of Aspnes, Azar et al., "On-line
-    routing of virtual circuits", 1997, which is competitive whatever comes). So a prefix is copied
-    freely into empty memory and hardly ever into full. A LoRA adapter that does not run there costs
-    half a second of prompts to load; endpoints whose places are all taken stand behind. Endpoints
-    with metrics that are too old are rated by our own requests there and stand behind all fresh
-    ones.
+    Formula: cost = (uncached * pressure + queued + memory * scarcity + output * (1 + batch)) /
+    warmth, in tokens; the score is (least cost) / cost. `uncached` prompt tokens are computed
+    there, a match counting only when it covers at least affinityGate of the prompt; `queued` are
+    the prefill tokens ahead (ours in flight, and those of waiting requests that others sent);
+    `memory` is what the request takes of KV memory, uncached + output; `output` is outputTokens or
+    the client's limit, and as many tokens are computed for each of the `batch` before the answer is
+    done. `pressure` = 1 + (median queued) / (prompt tokens): what is computed again also delays the
+    requests that wait behind it. `scarcity` = e^(4u) - 1, u being the share of the endpoint's KV
+    memory that is held, or promised since the scrape: a token of memory costs the pool the more the
+    less is left, for others must wait for it, are preempted or lose their prefixes (the exponential
+    price of capacity of Aspnes, Azar et al., "On-line routing of virtual circuits", 1997, which is
+    competitive whatever comes). So a prefix is copied freely into empty memory and hardly ever into
+    full. A LoRA adapter that does not run there costs half a second of prompts to load; endpoints
+    whose places are all taken stand behind. Endpoints with metrics that are too old are rated by
+    our own requests there and stand behind all fresh ones.
     Parameters: affinityGate (share of the prompt, 0..1, default 0.1), outputTokens (expected where
     the client sets no lower limit, default 256).
     Reads: waiting, running, inflight_requests, inflight_tokens, kv_usage, fresh; prefix_tokens,
@@ -81,7 +78,6 @@ class ExpectedWorkScorer:
             output=self._expected_output(request),
             gate=self._gate,
             coldest=COLDEST,
-            batched=BATCHED,
             scarcity=SCARCITY,
         )
         return costs_by_row(weights, pool)
@@ -105,10 +101,9 @@ class ExpectedWorkScorer:
     def cost(self, request: Request, pool: PoolView) -> Floats:
         """Expected work in tokens, above 0, shape `(n,)`; stale rows and adapters left aside."""
         queued = queued_tokens(uncached_tokens(request, pool), pool)
-        computed = self._computed(request, pool)
+        computed, output = self._computed(request, pool), self._expected_output(request)
         tokens = queued + computed * pressure(request.prompt_tokens, queued)
-        tokens += BATCHED * (1.0 + batch(pool))
-        tokens += (computed + self._expected_output(request)) * scarcity(queued, pool)
+        tokens += output * (1.0 + batch(pool)) + (computed + output) * scarcity(queued, pool)
         return tokens / warmth(pool)
 
     def _computed(self, request: Request, pool: PoolView) -> Column | int:

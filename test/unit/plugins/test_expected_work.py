@@ -40,55 +40,55 @@ def memory(usage):
 @pytest.mark.parametrize(
     ("columns", "costs"),
     [
-        pytest.param({}, [1016, 1016], id="idle"),
-        pytest.param({"inflight_tokens": [0, 500]}, [1016, 1516], id="queued-prefill"),
-        pytest.param({"running": [0, 3]}, [1016, 1064], id="batch"),
-        pytest.param({"inflight_requests": [0, 3]}, [1016, 1064], id="own-batch"),
+        pytest.param({}, [1256, 1256], id="idle"),
+        pytest.param({"inflight_tokens": [0, 500]}, [1256, 1756], id="queued-prefill"),
+        pytest.param({"running": [0, 3]}, [1256, 2024], id="batch"),
+        pytest.param({"inflight_requests": [0, 3]}, [1256, 2024], id="own-batch"),
         pytest.param(
-            {"waiting": [0, 2], "inflight_requests": [0, 2]}, [1016, 1048], id="own-waits"
+            {"waiting": [0, 2], "inflight_requests": [0, 2]}, [1256, 1768], id="own-waits"
         ),
-        pytest.param({"waiting": [0, 2]}, [1016, 3048], id="waiting-of-others"),
-        pytest.param({"inflight_tokens": [500, 500]}, [2016, 2016], id="pressure"),
+        pytest.param({"waiting": [0, 2]}, [1256, 3768], id="waiting-of-others"),
+        pytest.param({"inflight_tokens": [500, 500]}, [2256, 2256], id="pressure"),
         pytest.param(
             {"inflight_tokens": [500, 500], **matches([0, 512], 1000)},
-            [2016, 1248],
+            [2256, 1488],
             id="pressure-makes-a-match-worth-more",
         ),
-        pytest.param(matches([0, 512], 1000), [1016, 504], id="cached"),
-        pytest.param(matches([0, 64], 1000), [1016, 1016], id="match-below-the-gate"),
+        pytest.param(matches([0, 512], 1000), [1256, 744], id="cached"),
+        pytest.param(matches([0, 64], 1000), [1256, 1256], id="match-below-the-gate"),
         pytest.param(
             {"inflight_tokens": [0, 513], **matches([0, 512], 1000)},
-            [1016, 1017],
+            [1256, 1257],
             id="hot-prefix-not-followed",
         ),
         pytest.param(
             {"inflight_tokens": [0, 512], **matches([0, 512], 1000)},
-            [1016, 1016],
+            [1256, 1256],
             id="hot-prefix-still-followed",
         ),
-        pytest.param({"warmth": [1, 0.5]}, [1016, 2032], id="half-warm"),
-        pytest.param({"warmth": [1, 0]}, [1016, 16 * 1016], id="cold-still-gets-a-share"),
+        pytest.param({"warmth": [1, 0.5]}, [1256, 2512], id="half-warm"),
+        pytest.param({"warmth": [1, 0]}, [1256, 16 * 1256], id="cold-still-gets-a-share"),
         pytest.param(
-            {"kv_usage": [0, 0.5]}, [1016, 1016 + 1256 * expm1(2.0)], id="kv-memory-half-taken"
+            {"kv_usage": [0, 0.5]}, [1256, 1256 + 1256 * expm1(2.0)], id="kv-memory-half-taken"
         ),
         pytest.param(
             {"kv_usage": [0.5, 0.5], **matches([0, 512], 1000)},
-            [1016 + 1256 * expm1(2.0), 504 + 744 * expm1(2.0)],
+            [1256 + 1256 * expm1(2.0), 744 + 744 * expm1(2.0)],
             id="what-is-cached-takes-no-memory",
         ),
         pytest.param(
             {"inflight_tokens": [0, 2000], **memory(0.5)},
-            [1016 + 1256 * expm1(2.0), 3016 + 1256 * expm1(3.0)],
+            [1256 + 1256 * expm1(2.0), 3256 + 1256 * expm1(3.0)],
             id="kv-memory-promised",
         ),
         pytest.param(
             {"unseen_tokens": [0, 2000], **memory(0.5)},
-            [1016 + 1256 * expm1(2.0), 1016 + 1256 * expm1(3.0)],
+            [1256 + 1256 * expm1(2.0), 1256 + 1256 * expm1(3.0)],
             id="kv-memory-promised-since-the-scrape",
         ),
         pytest.param(
             {"inflight_tokens": [0, 8000], **memory(0.9)},
-            [1016 + 1256 * expm1(3.6), 9016 + 1256 * expm1(4.0)],
+            [1256 + 1256 * expm1(3.6), 9256 + 1256 * expm1(4.0)],
             id="no-more-than-full",
         ),
     ],
@@ -104,7 +104,7 @@ def test_cost_in_tokens(columns, costs):
 def test_the_clients_limit_bounds_the_memory_an_answer_needs(limit, output):
     asked = prompt(1000, max_output_tokens=limit)
 
-    expected = 1016 + (1000 + output) * expm1(2.0)
+    expected = (1000 + output) * (1 + expm1(2.0))
     assert cost(asked, pool(1, kv_usage=[0.5])) == pytest.approx([expected])
 
 
@@ -113,6 +113,12 @@ def test_a_prefix_is_copied_into_empty_memory_and_stays_where_all_is_nearly_full
 
     assert best(prompt(2600), pool(kv_usage=[0.0, 0.0], **queues)) == 0
     assert best(prompt(2600), pool(kv_usage=[0.9, 0.9], **queues)) == 1
+
+
+def test_a_prefix_is_copied_once_the_batch_at_its_holder_is_long():
+    view = pool(running=[40, 60], **matches([0, 2048], 2560))
+
+    assert best(prompt(2600), view) == 0
 
 
 def test_a_full_endpoint_is_left_for_one_with_room():
@@ -159,7 +165,7 @@ def test_the_base_model_takes_no_place():
 
 
 def test_the_score_is_the_least_cost_over_the_cost():
-    view = pool(2, inflight_tokens=[0, 1016])
+    view = pool(2, inflight_tokens=[0, 1256])
 
     assert scorer().score(prompt(1000), view).tolist() == [1.0, 0.5]
 
@@ -180,7 +186,7 @@ def test_where_all_metrics_are_old_our_own_requests_decide():
 def test_one_stuck_endpoint_puts_no_pressure_on_the_pool():
     view = pool(3, inflight_tokens=[0, 0, 10**7])
 
-    assert cost(prompt(1000), view)[:2] == [1016, 1016]
+    assert cost(prompt(1000), view)[:2] == [1256, 1256]
 
 
 def test_no_prompt_still_has_a_cost():
