@@ -27,6 +27,11 @@ SIMS = (
 """At five times the speed an answer takes some 240 ms, three at a time."""
 OVERLOAD = Variant("buffered", "watch", sim_flags=SIMS, trust=True)
 TWO_EACH = {"type": "concurrency-detector", "parameters": {"maxConcurrency": 2}}
+ROOM = 3 * 2
+"""What all endpoints together are given at a time."""
+PATIENCE = 45.0
+NEVER_SHEDS = ("--max-loop-lag=0s",)
+"""The loop of a picker that shares its core with others is late, and then it sheds."""
 
 
 def config(*plugins, **flow):
@@ -45,10 +50,18 @@ def config(*plugins, **flow):
 
 
 @asynccontextmanager
-async def queueing(*plugins, variant=OVERLOAD, flags=(), **flow):
+async def queueing(*plugins, variant=OVERLOAD, flags=NEVER_SHEDS, **flow):
     written = (f"--config-text={config(*plugins, **flow)}", *flags)
     async with standing(variant.but(picker_flags=written)) as house:
+        await is_asked(house)
         yield house
+
+
+async def is_asked(house):
+    """Wait until Envoy's connection to the picker stands: before that it may fail open."""
+    async with asyncio.timeout(PATIENCE):
+        while "x-epp-endpoint" not in (await house.chat("first")).headers:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
 
 
 class Crowd:
@@ -85,23 +98,43 @@ def of(tenant):
     return {"headers": {"x-llm-d-inference-fairness-id": tenant}}
 
 
-async def queued(house, count, seconds=5.0):
-    """Wait until so many wait for a turn."""
-    end = time.monotonic() + seconds
-    while (page := await house.debug("requests"))["queued_count"] < count:
-        assert time.monotonic() < end, page["queued_count"]
-        await asyncio.sleep(0.01)
+async def seen(house, met):
+    """The first page of requests that is as wanted."""
+    end = time.monotonic() + PATIENCE
+    while not met(page := await house.debug("requests")):
+        assert time.monotonic() < end, (page["open_count"], page["queued_count"])
+        await asyncio.sleep(0.02)
     return page
 
 
+async def queued(house, count):
+    """Wait until so many wait for a turn."""
+    return await seen(house, lambda page: page["queued_count"] >= count)
+
+
+@asynccontextmanager
+async def standing_still(house, sims=None):
+    """No model server computes inside the block: who asks in it waits until it is left."""
+    chosen = house.sims if sims is None else sims
+    for sim in chosen:
+        await sim.faults(stall=True)
+    try:
+        yield
+    finally:
+        for sim in chosen:
+            await sim.faults(stall=False)
+
+
 async def test_critical_workloads_finish_first_and_nobody_is_left_out():
-    ordering = {"type": "workload-ordering-policy", "parameters": {"ratePenalty": "0s"}}
+    params = {"criticalityStep": "60s", "ratePenalty": "0s"}
+    ordering = {"type": "workload-ordering-policy", "parameters": params}
     band = {"orderingPolicyRef": "workload-ordering-policy"}
     async with queueing(ordering, defaultPriorityBand=band) as house:
         crowd = Crowd(house)
-        for level, count in ((1, 40), (3, 25), (5, 15)):
-            crowd.ask(level, count, **critical(level, f"level-{level}"))
-            await queued(house, 20)
+        async with standing_still(house):
+            for level, count in ((1, 40), (3, 25), (5, 15)):
+                crowd.ask(level, count, **critical(level, f"level-{level}"))
+                await queued(house, len(crowd.tasks) - ROOM)
         answers = await crowd.all()
 
         low, usual, high = (mean(crowd.places(level)) for level in (1, 3, 5))
@@ -117,10 +150,12 @@ async def test_a_greedy_tenant_waits_for_its_share():
     band = {"fairnessPolicyRef": "deficit-round-robin-fairness-policy"}
     async with queueing(fairness, defaultPriorityBand=band) as house:
         crowd = Crowd(house)
-        crowd.ask("greedy", 60, **of("greedy"))
-        await queued(house, 30)
-        crowd.ask("modest", 8, **of("modest"))
-        crowd.ask("small", 8, **of("small"))
+        async with standing_still(house):
+            crowd.ask("greedy", 60, **of("greedy"))
+            await queued(house, 60 - ROOM)
+            crowd.ask("modest", 8, **of("modest"))
+            crowd.ask("small", 8, **of("small"))
+            await queued(house, 76 - ROOM)
         await crowd.all()
 
         last_modest = max(crowd.places("modest") + crowd.places("small"))
@@ -137,9 +172,11 @@ async def test_the_least_critical_is_not_starved():
     band = {"orderingPolicyRef": "workload-ordering-policy"}
     async with queueing(ordering, defaultPriorityBand=band) as house:
         crowd = Crowd(house)
-        crowd.ask("critical", 40, **critical(5, "critical"))
-        await queued(house, 20)
-        crowd.ask("least", 1, **critical(1, "least"))
+        async with standing_still(house):
+            crowd.ask("critical", 40, **critical(5, "critical"))
+            await queued(house, 40 - ROOM)
+            crowd.ask("least", 1, **critical(1, "least"))
+            await queued(house, 41 - ROOM)
         for _ in range(25):
             crowd.ask("critical", 4, **critical(5, "critical"))
             await asyncio.sleep(0.05)
@@ -161,12 +198,14 @@ async def test_a_saturated_pod_gets_nothing_while_order_holds_on_the_others():
                 asyncio.create_task(hold(direct, full.url + CHAT, tokens=4000)) for _ in range(12)
             ]
             try:
-                await full.until(waiting=9)
-                await asyncio.sleep(0.3)
+                await full.until(PATIENCE, waiting=9)
+                await knows_waiting(house, full, 9)
                 crowd = Crowd(house)
-                crowd.ask("low", 120, **critical(1, "low"))
-                await queued(house, 60)
-                crowd.ask("high", 10, **critical(5, "high"))
+                async with standing_still(house, house.sims[1:]):
+                    crowd.ask("low", 120, **critical(1, "low"))
+                    await queued(house, 100)
+                    crowd.ask("high", 10, **critical(5, "high"))
+                    await queued(house, 110)
                 answers = await crowd.all()
             finally:
                 await ended(load)
@@ -176,6 +215,18 @@ async def test_a_saturated_pod_gets_nothing_while_order_holds_on_the_others():
         assert set(pods) == {sim.name for sim in house.sims[1:]}
         assert mean(crowd.places("high")) < mean(crowd.places("low"))
         await house.comes_to_rest()
+
+
+async def knows_waiting(house, sim, count):
+    """Wait until the picker has read that so many wait in an engine."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        rows = (await house.debug("endpoints"))["endpoints"]
+        (row,) = (row for row in rows if row["address"] == sim.address)
+        if row["fresh"] and row["raw"]["waiting"] >= count:
+            return
+        assert time.monotonic() < end, row
+        await asyncio.sleep(0.05)
 
 
 async def ended(tasks):
@@ -189,14 +240,18 @@ async def hold(session, url, tokens):
         await answer.read()
 
 
+@pytest.mark.timeout(300)
 async def test_a_flood_is_refused_with_a_time_and_nothing_is_lost():
     limits = {"maxRequests": 200}
-    async with queueing(**limits) as house:
+    async with queueing(flags=(), **limits) as house:
         before = await memory(house)
         started = time.monotonic()
         connector = aiohttp.TCPConnector(limit=1000)
         async with aiohttp.ClientSession(connector=connector, timeout=PATIENT) as client:
-            answers = await asyncio.gather(*(flood(client, house, n) for n in range(FLOOD)))
+            async with standing_still(house):
+                asked = [asyncio.create_task(flood(client, house, n)) for n in range(FLOOD)]
+                await full_queue(house, asked)
+            answers = await asyncio.gather(*asked)
         took = time.monotonic() - started
         statuses = Counter(status for status, _ in answers)
         print(f"{dict(statuses)} in {took:.1f} s, {(await memory(house) - before) >> 20} MiB more")
@@ -212,6 +267,15 @@ async def test_a_flood_is_refused_with_a_time_and_nothing_is_lost():
         assert (
             'flow_control_requests_total{inference_pool="file",outcome="RejectedCapacity"' in page
         )
+
+
+async def full_queue(house, asked):
+    """Wait until the queue's limit has turned somebody away."""
+
+    def turned_away(page):
+        return 429 in {task.result()[0] for task in asked if task.done()}
+
+    await seen(house, turned_away)
 
 
 async def flood(client, house, number):
@@ -232,54 +296,69 @@ async def memory(house):
 async def test_a_client_that_leaves_the_queue_leaves_at_once():
     async with queueing() as house:
         crowd = Crowd(house)
-        crowd.ask("stays", 30)
-        page = await queued(house, 20)
-        assert sorted(row["position"] for row in page["queued"])[:3] == [1, 2, 3]
-        for task in crowd.tasks[10:]:
-            task.cancel()
+        async with standing_still(house):
+            crowd.ask("stays", 30)
+            page = await queued(house, 30 - ROOM)
+            assert sorted(row["position"] for row in page["queued"])[:3] == [1, 2, 3]
+            for task in crowd.tasks[10:]:
+                task.cancel()
+            left = await seen(house, lambda page: page["open_count"] + page["queued_count"] == 10)
         await asyncio.gather(*crowd.tasks, return_exceptions=True)
 
+        assert (left["open_count"], left["queued_count"]) == (ROOM, 10 - ROOM)
+        assert [answer.status for _, answer in crowd.finished] == [200] * 10
         await house.comes_to_rest()
 
 
 async def test_waiting_has_an_end():
-    slow = OVERLOAD.but(sim_flags=(*SIMS, "--time-scale=1"), replicas=1)
-    async with queueing(variant=slow, defaultRequestTTL="300ms") as house:
+    async with queueing(variant=OVERLOAD.but(replicas=1), defaultRequestTTL="4s") as house:
         crowd = Crowd(house)
-        crowd.ask("first", 2)
-        await asyncio.sleep(0.2)
-        crowd.ask("late", 4)
-        crowd.ask("in haste", 2, headers={"x-epp-request-ttl-ms": "50"})
+        async with standing_still(house):
+            crowd.ask("first", 2)
+            await seen(house, lambda page: page["open_count"] == 2)
+            crowd.ask("late", 4)
+            crowd.ask("in haste", 2, headers={"x-epp-request-ttl-ms": "50"})
+            await asyncio.gather(*crowd.tasks[2:])
         answers = await crowd.all()
 
         late = [answer for name, answer in answers if name != "first"]
         assert [answer.status for answer in late] == [429] * 6
         assert {a.headers["x-llm-d-request-dropped-reason"] for a in late} == {"expired"}
         assert [name for name, answer in answers][:2] == ["in haste", "in haste"]
+        assert [answer.status for name, answer in answers if name == "first"] == [200] * 2
         await house.comes_to_rest()
 
 
 async def test_a_reload_loses_nobody_who_waits(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(config())
-    variant = OVERLOAD.but(picker_flags=(f"--config-file={path}",))
+    variant = OVERLOAD.but(picker_flags=(f"--config-file={path}", *NEVER_SHEDS))
     async with standing(variant) as house:
+        await is_asked(house)
         crowd = Crowd(house)
-        crowd.ask("before", 40)
-        await queued(house, 20)
-        path.write_text(config({"type": "fcfs-ordering-policy"}, maxRequests=5))
-        crowd.ask("between", 1)
-        await asyncio.sleep(0.3)
-        path.write_text(config().replace("flowControl", "flowControl=false", 1))
-        await asyncio.sleep(0.3)
+        async with standing_still(house):
+            crowd.ask("before", 40)
+            await queued(house, 40 - ROOM)
+            path.write_text(config({"type": "fcfs-ordering-policy"}, maxRequests=5))
+            await reloaded(house, 1)
+            crowd.ask("between", 1)
+            path.write_text(config().replace("flowControl", "flowControl=false", 1))
+            await reloaded(house, 2)
         answers = await crowd.all()
 
         assert [answer.status for name, answer in answers if name == "before"] == [200] * 40
         await house.comes_to_rest()
 
 
+async def reloaded(house, times):
+    end = time.monotonic() + PATIENCE
+    while (await house.debug("config"))["reloads"] < times:
+        assert time.monotonic() < end
+        await asyncio.sleep(0.02)
+
+
 async def test_requests_wait_for_the_first_endpoint():
-    async with queueing(noEndpointRequestTTL="20s") as house:
+    async with queueing(noEndpointRequestTTL="60s") as house:
         listed = house.folder / "endpoints.yaml"
         there = listed.read_text()
         listed.write_text("endpoints: []\n")
@@ -294,8 +373,8 @@ async def test_requests_wait_for_the_first_endpoint():
         await house.comes_to_rest()
 
 
-async def gone(house, seconds=5.0):
-    end = time.monotonic() + seconds
+async def gone(house):
+    end = time.monotonic() + PATIENCE
     while (await house.debug("endpoints"))["endpoints"]:
         assert time.monotonic() < end
         await asyncio.sleep(0.02)

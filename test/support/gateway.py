@@ -153,7 +153,9 @@ async def standing(variant: Variant) -> AsyncIterator[House]:
             async with (
                 picker(*flags, *secure, *variant.picker_flags) as running,
                 envoy(config_yaml(gateway_of(variant, running, sims))) as front,
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as client,
+                aiohttp.ClientSession(
+                    timeout=aiohttp.ClientTimeout(total=60), connector=aiohttp.TCPConnector(limit=0)
+                ) as client,
             ):
                 yield House(variant, sims, running, front, client, folder)
 
