@@ -41,8 +41,8 @@ class Gateway:
     listen: Address = ("0.0.0.0", 8081)
     admin: Address = ("127.0.0.1", 19000)
     body_bytes: int = 32 * 1024 * 1024
-    message_timeout: float = 60.0
-    """The longest wait for an answer of the picker; a request may be queued so long."""
+    message_timeout: float = 75.0
+    """The longest wait for an answer of the picker: longer than a request may be queued there."""
     connect_timeout: float = 2.0
 
 
