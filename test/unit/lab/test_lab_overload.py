@@ -103,7 +103,7 @@ def test_where_nobody_says_how_critical_there_are_no_such_classes():
 def test_overloads_are_no_part_of_the_table_of_placing():
     assert overload_names() == ["overload-1.5", "overload-3", "overload-tenants"]
     assert not set(overload_names()) & set(workload_names())
-    assert [load_workload(name).loads for name in overload_names()] == [(1.5,), (3.0,), (1.5,)]
+    assert [load_workload(name).loads for name in overload_names()] == [(1.5,), (3.0,), (2.0,)]
 
 
 def test_one_command_shows_it():
