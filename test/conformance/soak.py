@@ -16,6 +16,7 @@ import argparse
 import asyncio
 import json
 import re
+import signal
 import sys
 import time
 from collections import Counter
@@ -197,6 +198,10 @@ def variant_of(options: argparse.Namespace) -> Variant:
 
 
 async def soak(options: argparse.Namespace) -> Found:
+    task = asyncio.current_task()
+    assert task is not None
+    # Who ends us ends what we started, too.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with standing(variant_of(options)) as stand:
         return await Soak(stand, options).run()
 
@@ -216,7 +221,10 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parsed(arguments)
-    found = uvloop.run(soak(options))
+    try:
+        found = uvloop.run(soak(options))
+    except asyncio.CancelledError:
+        return 1
     facts = found.facts
     print(table(facts["statuses"]))
     print(
