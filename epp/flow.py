@@ -7,6 +7,7 @@ makes no task. What follows the placing is on the ticket (`ticket.py`).
 
 from asyncio import ensure_future, timeout
 from collections.abc import Awaitable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from secrets import token_hex
@@ -27,8 +28,8 @@ from epp.scheduling.policy import Policy
 from epp.scheduling.subset import in_subset
 from epp.ticket import Desk, PlacedTicket
 
-FACT_BUDGET_SECONDS = 0.4
-"""What all producers of facts together may take before a request goes on without the rest."""
+PATIENCE_SECONDS = 0.4
+"""How long a request waits for a producer of facts that does not name its own `patience`."""
 
 Turn: TypeAlias = Awaitable[None] | None
 """What a request waits for at the gate; None if it need not."""
@@ -201,22 +202,28 @@ def gather(policy: Policy, request: Request) -> Awaitable[None] | None:
     producers = iter(policy.fact_producers)
     for producer in producers:
         if waiting := producer.gather(request):
-            return _gather_rest(waiting, producers, request)
+            return _gather_rest(producer, waiting, producers, request)
     return None
 
 
 async def _gather_rest(
-    waiting: Awaitable[None], producers: Iterator[FactProducer], request: Request
+    first: FactProducer,
+    waiting: Awaitable[None],
+    others: Iterator[FactProducer],
+    request: Request,
 ) -> None:
-    """Run the others in order; when the budget is spent the request goes on without their facts."""
-    try:
-        async with timeout(FACT_BUDGET_SECONDS):
+    """Wait for the first, run the others in order."""
+    await _patiently(first, waiting)
+    for producer in others:
+        if more := producer.gather(request):
+            await _patiently(producer, more)
+
+
+async def _patiently(producer: FactProducer, waiting: Awaitable[None]) -> None:
+    """What takes longer than the producer's patience costs its facts, never the request."""
+    with suppress(TimeoutError):
+        async with timeout(getattr(producer, "patience", PATIENCE_SECONDS)):
             await waiting
-            for producer in producers:
-                if more := producer.gather(request):
-                    await more
-    except TimeoutError:
-        return
 
 
 def screen(

@@ -90,7 +90,7 @@ class FactProducer(Protocol):
     """Finds out something about a request before it is admitted, and puts it into `request.facts`.
 
     Failing or being late costs its information, never the request. Returns None when done, or an
-    awaitable when it has to wait.
+    awaitable when it has to wait: for 0.4 seconds, or as many as an attribute `patience` says.
     """
 
     def gather(self, request: Request) -> Awaitable[None] | None: ...

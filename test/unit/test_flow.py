@@ -3,20 +3,22 @@
 import asyncio
 import random
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import structlog
+from support.pools import request
 from support.stores import HandClock, pod, pods, store_of
 
 from epp.admission import SheddingGate
 from epp.assemble import House, assemble_text
 from epp.datastore.shelf import Shelves
 from epp.domain.path import Intake
-from epp.domain.request import Head, SubsetHint
+from epp.domain.request import Head, Key, SubsetHint
 from epp.domain.response import Ending, ResponseHead, ResponseMode
 from epp.errors import NoEndpoints, Overloaded, Refused, Saturated
-from epp.flow import Flow, Rules, Setup
+from epp.flow import Flow, Rules, Setup, gather
 from epp.plugins.catalog import CATALOGUE
 from epp.request.reader import RequestReader
 from epp.ticket import Desk, Shown
@@ -321,3 +323,31 @@ def test_the_time_between_pieces_is_told_of_streams_alone(stream, gaps):
     ticket.ended(Ending.COMPLETE)
 
     assert told.heard.count("gap") == gaps
+
+
+class Slow:
+    """A producer that writes its fact after so many seconds."""
+
+    def __init__(self, key, seconds, **more):
+        self.key, self.seconds = key, seconds
+        vars(self).update(more)
+
+    def gather(self, request):
+        return self._after(request)
+
+    async def _after(self, request):
+        await asyncio.sleep(self.seconds)
+        request.facts.put(self.key, "known")
+
+
+async def test_each_producer_of_facts_has_its_own_patience_and_late_ones_cost_their_facts_alone():
+    hasty, patient, plain = Key("hasty"), Key("patient"), Key("plain")
+    producers = (
+        Slow(hasty, 30.0, patience=0.01),
+        Slow(patient, 0.05, patience=30.0),
+        Slow(plain, 0.0),
+    )
+    asked = request()
+    await gather(SimpleNamespace(fact_producers=producers), asked)
+
+    assert [asked.facts.get(key) for key in (hasty, patient, plain)] == [None, "known", "known"]

@@ -15,6 +15,8 @@ from epp.points import Tools
 from epp.tokens.blocks import block_keys, chain_seed
 
 NOBODY: Final = -1
+SLACK: Final = 0.1
+"""Seconds a request waits for a window above its length."""
 
 
 class Burst:
@@ -86,11 +88,10 @@ class BurstPrefixCacheProducer:
     have come. Those whose full blocks are all the same are a group; groups go to endpoints, largest
     first, each to the one that was given least; a group is cut into parts of maxPerReplica. Its
     columns say that the endpoint a request was given has all of its prompt, and the others nothing.
-    Parameters: windowDurationMs (1 to 10000, default 100; all facts of a request together may take
-    400 ms, then it goes on), maxPerReplica (default -1: no bound), blockSizeTokens (default 64),
-    maxPrefixTokensToMatch (default 0: the whole prompt), minColocateBlocks (default 0; shorter
-    prompts do not wait), maxBatchSize (default 1000), balanceBy (requests or tokens, default
-    requests).
+    Parameters: windowDurationMs (1 to 10000, default 100), maxPerReplica (default -1: no bound),
+    blockSizeTokens (default 64), maxPrefixTokensToMatch (default 0: the whole prompt),
+    minColocateBlocks (default 0; shorter prompts do not wait), maxBatchSize (default 1000),
+    balanceBy (requests or tokens, default requests).
     Reads: prompts, slots. Writes: prefix_tokens and prefix_total under its own name, for a scorer
     whose prefixMatchInfoProducerName names it.
     Example:
@@ -118,6 +119,7 @@ class BurstPrefixCacheProducer:
         self._total = named(PREFIX_TOTAL, tools.name)
         self._key: Key[tuple[Burst, int, int]] = Key(f"burst of {tools.name}")
         self._open: Burst | None = None
+        self.patience = SLACK + params.window_duration_ms / 1e3
 
     def gather(self, request: Request) -> Awaitable[None] | None:
         keys = self._keys(request)

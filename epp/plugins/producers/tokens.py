@@ -1,7 +1,7 @@
 """The producer of a prompt's tokens."""
 
 from collections.abc import Awaitable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from pydantic import Field, field_validator
 
@@ -14,6 +14,9 @@ from epp.tokens.render import Renderer
 from epp.tokens.renderings import MOST_TOKENS
 from epp.tokens.tokenized import TOKENIZED, Tokenized, given
 
+LOCAL_PATIENCE: Final = 0.4
+SLACK: Final = 0.1
+"""Seconds a request waits above the time a renderer is given: it answers late rather than never."""
 OF_THE_POOL = "pool"
 """Instead of a URL: any ready endpoint of the pool renders."""
 
@@ -41,9 +44,9 @@ class TokenProducer:
     rounded up, which is enough for counting but not for exact matches.
     Parameters: modelName (accepted, the request names it), estimate (settings for images and video;
     accepted, they count nothing yet), vllm (url: of an engine, or `pool` for any of the pool,
-    default http://localhost:8000; timeout: default 300ms, and never longer than all facts of a
-    request may take; mmTimeout: accepted; mostTokens: remembered, default 4000000), local (file: a
-    tokenizer.json, for completions; needs the package tokenizers), udsTokenizerConfig (refused).
+    default http://localhost:8000; timeout: default 300ms; mmTimeout: accepted; mostTokens:
+    remembered, default 4000000), local (file: a tokenizer.json, for completions; needs the package
+    tokenizers), udsTokenizerConfig (refused).
     Writes: tokens of the prompts, for precise-prefix-cache-producer.
     Differs from the Go picker: a conversation whose beginning is known is not waited for; few
     renderings are asked for at a time, and none twice; a failure costs exactness alone.
@@ -77,6 +80,7 @@ class TokenProducer:
                 lambda: Renderer(vllm.most_tokens, vllm.timeout),
                 shape=f"timeout={vllm.timeout} tokens={vllm.most_tokens}",
             )
+        self.patience = SLACK + vllm.timeout if vllm else LOCAL_PATIENCE
         self._local = LocalTokenizer(params.local.file) if params.local else None
 
     def gather(self, request: Request) -> Awaitable[None] | None:
