@@ -21,6 +21,10 @@ LOOSE = ("kustomization.yaml", "envoy.yaml", "role.yaml")
 UNCHECKED = {"gateway.envoyproxy.io", "networking.gke.io", "monitoring.coreos.com"}
 
 
+# Empty but for this: an apply of what is there already would be a change of it.
+ROOM = "manifests"
+
+
 def whole() -> list[Path]:
     """Files that can be applied as they are."""
     return [each for each in FILES if each.name not in LOOSE or each.parent == TESTDATA]
@@ -39,6 +43,7 @@ def named(path: Path) -> str:
 @pytest.fixture(scope="module", name="shop")
 async def with_gateways(bare: Cluster) -> Cluster:
     """A cluster that knows the kinds of the Gateway API and of Istio too."""
+    await bare.open_namespace(ROOM)
     for path in definitions_of_gateways():
         documents = [each for each in yaml.safe_load_all(path.read_text()) if each]
         for each in documents:
@@ -62,34 +67,34 @@ async def take(cluster: Cluster, document: Object, namespace: str) -> None:
 
 
 @pytest.mark.parametrize("path", whole(), ids=named)
-async def test_a_file_is_taken_as_it_is(shop: Cluster, path: Path, namespace: str) -> None:
-    found = manifest(path, E2E_NS=namespace, E2E_IMAGE="localhost/epp:dev")
+async def test_a_file_is_taken_as_it_is(shop: Cluster, path: Path) -> None:
+    found = manifest(path, E2E_NS=ROOM, E2E_IMAGE="localhost/epp:dev")
 
     assert found
     for document in found:
-        await take(shop, document, namespace)
+        await take(shop, document, ROOM)
 
 
 @pytest.mark.parametrize("path", folders(), ids=named)
-async def test_a_folder_is_taken_as_it_is(shop: Cluster, path: Path, namespace: str) -> None:
+async def test_a_folder_is_taken_as_it_is(shop: Cluster, path: Path) -> None:
     found = render(path)
 
     assert found
     for document in found:
-        await take(shop, document, namespace)
+        await take(shop, document, ROOM)
 
 
-async def test_the_model_servers_of_this_run_are_taken(shop: Cluster, namespace: str) -> None:
+async def test_the_model_servers_of_this_run_are_taken(shop: Cluster) -> None:
     for document in manifest(Path(os.environ["MANIFEST_PATH"])):
-        await take(shop, document, namespace)
+        await take(shop, document, ROOM)
 
 
-async def test_a_field_that_is_no_field_is_refused(shop: Cluster, namespace: str) -> None:
+async def test_a_field_that_is_no_field_is_refused(shop: Cluster) -> None:
     (document,) = manifest(CONFIG / "manifests" / "pool" / "pool.yaml")
     document["spec"]["targetPortNumber"] = 8000
 
     with pytest.raises(ApiError, match="targetPortNumber"):
-        await take(shop, document, namespace)
+        await take(shop, document, ROOM)
 
 
 def test_the_definitions_are_what_their_models_say() -> None:
