@@ -6,7 +6,9 @@ on their way out and whose probes still pass; one without these too refuses conn
 """
 
 import asyncio
+import contextlib
 import random
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +33,7 @@ class ServiceProxy:
 
     def __init__(self) -> None:
         self._targets: Mapping[Front, Sequence[Target]] = {}
-        self._servers: dict[Front, asyncio.Server] = {}
+        self._listeners: dict[Front, socket.socket] = {}
         self._addresses: set[str] = set()
         self._pipes: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
@@ -41,14 +43,14 @@ class ServiceProxy:
         async with self._lock:
             self._targets = targets
             wanted = {front for front, ready in targets.items() if ready}
-            for front in set(self._servers) - wanted:
-                self._servers.pop(front).close()
-            for front in wanted - set(self._servers):
+            for front in set(self._listeners) - wanted:
+                self._stop(front)
+            for front in wanted - set(self._listeners):
                 await self._listen(front)
 
     async def close(self) -> None:
-        for server in self._servers.values():
-            server.close()
+        for front in list(self._listeners):
+            self._stop(front)
         for pipe in self._pipes:
             pipe.cancel()
         await asyncio.gather(*self._pipes, return_exceptions=True)
@@ -58,20 +60,31 @@ class ServiceProxy:
             await shell(f"ip address replace {front.address}/32 dev {BRIDGE}")
             self._addresses.add(front.address)
 
-        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            pipe = asyncio.create_task(self._serve(front, reader, writer))
+        listener = socket.create_server((front.address, front.port), backlog=256)
+        listener.setblocking(False)
+        self._listeners[front] = listener
+        asyncio.get_running_loop().add_reader(listener, self._accept, front, listener)
+
+    def _stop(self, front: Front) -> None:
+        listener = self._listeners.pop(front)
+        asyncio.get_running_loop().remove_reader(listener)
+        listener.close()
+
+    def _accept(self, front: Front, listener: socket.socket) -> None:
+        """At once, so that no connection is under way when the listener goes."""
+        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+            connection, _ = listener.accept()
+            connection.setblocking(False)
+            pipe = asyncio.create_task(self._serve(front, connection))
             self._pipes.add(pipe)
             pipe.add_done_callback(self._pipes.discard)
 
-        self._servers[front] = await asyncio.start_server(accept, front.address, front.port)
-
-    async def _serve(
-        self, front: Front, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _serve(self, front: Front, connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection)
         ready = self._targets.get(front, ())
         try:
             far_reader, far_writer = await asyncio.open_connection(*random.choice(ready))
-        except (OSError, IndexError):
+        except (OSError, IndexError, asyncio.CancelledError):
             writer.transport.abort()
             return
         try:
