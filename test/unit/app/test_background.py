@@ -11,7 +11,9 @@ from epp.app.background import Background
 class Bench:
     def __init__(self, first_pause=60.0):
         self.log, self.ended, self.died, self.turns = Log(), [], [], 0
-        self.tasks = Background(self.log, self.ended.append, self.died.append, first_pause=first_pause)
+        self.tasks = Background(
+            self.log, self.ended.append, self.died.append, first_pause=first_pause
+        )
 
     async def turn(self):
         while True:
