@@ -100,7 +100,7 @@ async def test_a_server_killed_in_mid_stream_cuts_its_own_streams_alone(
         await running
 
     print("streams whole, by pod:", sorted((each.pod, each.whole) for each in seen))
-    assert len({each.pod for each in seen}) == len(servers)
+    assert {each.pod for each in seen} > {victim}
     assert all(each.whole == (each.pod != victim) for each in seen)
     await until_nothing_is_in_flight(suite)
 
