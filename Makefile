@@ -6,6 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 PYTEST := $(BIN)/pytest
 PYTEST_WORKERS ?= 2
+INTEGRATION_WORKERS ?= 3
 BENCH_JSON ?=
 
 .PHONY: help
@@ -42,12 +43,21 @@ test-unit: install ## pure tests, in seconds
 
 .PHONY: test-integration
 test-integration: install ## real gRPC, real Envoy, simulators, one machine
-	$(PYTEST) test/integration -n $(PYTEST_WORKERS) --dist loadscope -q || \
+	$(call among-processes,not slow)
+
+.PHONY: test-slow
+test-slow: install ## what waits for leases, floods and models that learn
+	$(call among-processes,slow)
+
+# Many of them wait for something: three workers keep two cores busy.
+define among-processes
+$(PYTEST) test/integration -m "$(1)" -n $(INTEGRATION_WORKERS) --dist loadscope -q || \
 	  { echo "== second try, alone: what fails again has failed"; \
-	    $(PYTEST) test/integration --last-failed --last-failed-no-failures none -q; }
+	    $(PYTEST) test/integration -m "$(1)" --last-failed --last-failed-no-failures none -q; }
+endef
 
 .PHONY: conformance
-conformance: install ## h2spec, h2load, nghttp, grpc-go, grpcio and a fuzz run; Envoy 1.36 to 1.39
+conformance: install ## h2spec, h2load, nghttp, grpc-go, grpcio, a fuzz run, a soak; Envoy 1.36 to 1.39
 	$(BIN)/python test/conformance/run.py --frames 200000
 	$(BIN)/python test/conformance/envoys.py test/integration/test_gateway_apis.py -n $(PYTEST_WORKERS) --dist loadscope \
 	  -k "buffered-watch or duplex-full-override"

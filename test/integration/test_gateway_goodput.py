@@ -8,7 +8,7 @@ import pytest
 import yaml
 from support.gateway import Variant, standing
 
-pytestmark = pytest.mark.envoy
+pytestmark = [pytest.mark.envoy, pytest.mark.slow]
 
 SIMS = (
     "--time-scale=5",

@@ -165,6 +165,7 @@ async def test_a_greedy_tenant_waits_for_its_share():
         await house.comes_to_rest()
 
 
+@pytest.mark.slow
 async def test_the_least_critical_is_not_starved():
     """A stream of critical requests that alone is more than the pool can take."""
     params = {"criticalityStep": "100ms", "ratePenalty": "0s"}
@@ -240,6 +241,7 @@ async def hold(session, url, tokens):
         await answer.read()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_a_flood_is_refused_with_a_time_and_nothing_is_lost():
     limits = {"maxRequests": 200}

@@ -110,6 +110,7 @@ async def test_who_is_on_its_way_out_answers_until_its_follower_is_ready(server,
         assert "nobody else has taken over" not in leader.log_text()
 
 
+@pytest.mark.slow
 async def test_a_killed_leader_is_followed_when_its_lease_is_over(server, tmp_path):
     async with pair(server, tmp_path, election=SHORT_LEASE) as (leader, follower):
         await until(leader.health)
@@ -121,6 +122,7 @@ async def test_a_killed_leader_is_followed_when_its_lease_is_over(server, tmp_pa
         assert waited.total_seconds() >= SHORT
 
 
+@pytest.mark.slow
 async def test_a_leader_cut_off_steps_down_first_and_lives_on_as_a_follower(server, tmp_path):
     async with pair(server, tmp_path, election=SLOW_TO_FOLLOW) as (leader, follower):
         await until(leader.health)
@@ -137,6 +139,7 @@ async def test_a_leader_cut_off_steps_down_first_and_lives_on_as_a_follower(serv
         await until(leader.health)
 
 
+@pytest.mark.slow
 async def test_gateways_are_let_go_by_a_leader_that_another_has_followed(server, tmp_path):
     server.put(pod("epp-1", "10.9.9.9", app="epp"))
     async with pair(server, tmp_path, election=SHORT_LEASE) as (leader, follower):
@@ -153,6 +156,7 @@ async def test_gateways_are_let_go_by_a_leader_that_another_has_followed(server,
             assert await sees_pods(leader)
 
 
+@pytest.mark.slow
 async def test_with_a_label_both_are_ready_and_the_leader_bears_it(server, tmp_path):
     for name in ("epp-0", "epp-1"):
         server.put(pod(name, "10.9.9.9", app="epp"))

@@ -75,6 +75,7 @@ def mean_error(page, target="ttft"):
     return tuple(series(page, f"{name}_{part}", target=target) for part in ("sum", "count"))
 
 
+@pytest.mark.slow
 async def test_the_error_falls_and_requests_go_where_their_slo_is_met():
     chance = random.Random(5)
     async with standing(FULL) as house:
