@@ -125,6 +125,7 @@ async def standing_still(house, sims=None):
             await sim.faults(stall=False)
 
 
+@pytest.mark.slow
 async def test_critical_workloads_finish_first_and_nobody_is_left_out():
     params = {"criticalityStep": "60s", "ratePenalty": "0s"}
     ordering = {"type": "workload-ordering-policy", "parameters": params}
@@ -145,6 +146,7 @@ async def test_critical_workloads_finish_first_and_nobody_is_left_out():
         await house.comes_to_rest()
 
 
+@pytest.mark.slow
 async def test_a_greedy_tenant_waits_for_its_share():
     fairness = {"type": "deficit-round-robin-fairness-policy", "parameters": {"quantum": 32}}
     band = {"fairnessPolicyRef": "deficit-round-robin-fairness-policy"}
@@ -189,6 +191,7 @@ async def test_the_least_critical_is_not_starved():
         await house.comes_to_rest()
 
 
+@pytest.mark.slow
 async def test_a_saturated_pod_gets_nothing_while_order_holds_on_the_others():
     detector = {"type": "learned-limit-detector", "parameters": {"initialLimit": 4}}
     chosen = {"saturationDetector": {"pluginRef": "learned-limit-detector"}}
@@ -312,6 +315,7 @@ async def test_a_client_that_leaves_the_queue_leaves_at_once():
         await house.comes_to_rest()
 
 
+@pytest.mark.slow
 async def test_waiting_has_an_end():
     async with queueing(variant=OVERLOAD.but(replicas=1), defaultRequestTTL="4s") as house:
         crowd = Crowd(house)

@@ -97,6 +97,7 @@ async def test_a_clean_stop_hands_over_within_a_retry(server, tmp_path):
         assert {event["reason"] for event in server.all("events")} == {"LeaderElection"}
 
 
+@pytest.mark.slow
 async def test_who_is_on_its_way_out_answers_until_its_follower_is_ready(server, tmp_path):
     server.put(pod("epp-1", "10.9.9.9", app="epp", ready=False))
     async with pair(server, tmp_path, "--drain-timeout=30s") as (leader, follower):
