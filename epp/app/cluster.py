@@ -307,6 +307,7 @@ class Cluster:
             leading=election.leading if election is not None else None,
             transitions=election.transitions if election is not None else 0,
             status_writes=self._status.written if self._status is not None else 0,
+            rewrites=self.rewrites.decisions,
         )
 
 

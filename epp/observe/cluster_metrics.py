@@ -7,7 +7,7 @@ import msgspec
 from prometheus_client.core import Metric
 
 from epp.observe.picker_metrics import told
-from epp.observe.series import Family, Spec, Tally
+from epp.observe.series import Family, Spec, Tally, old
 
 EVENT_AGE: Final = Spec(
     "llm_d_epp_watch_last_event_age_seconds",
@@ -50,6 +50,18 @@ TRANSITIONS: Final = Spec(
 STATUSES: Final = Spec(
     "llm_d_epp_status_writes_total", "counter", "Status conditions written to objects."
 )
+REWRITES: Final = Spec(
+    "llm_d_epp_model_rewrite_decisions_total",
+    "counter",
+    "Requests whose model an InferenceModelRewrite has changed, by its name.",
+    ("model_rewrite_name", "model_name", "target_model"),
+    old=old(
+        "inference_extension_model_rewrite_decisions_total",
+        "model_rewrite_name",
+        "model_name",
+        "target_model",
+    ),
+)
 
 
 class WatchState(msgspec.Struct, frozen=True):
@@ -71,6 +83,8 @@ class ClusterState(msgspec.Struct, frozen=True):
     leading: bool | None = None
     transitions: int = 0
     status_writes: int = 0
+    rewrites: Mapping[tuple[str, str, str], int] = {}
+    """By object's name, model and target."""
 
 
 class ClusterMetrics:
@@ -96,3 +110,4 @@ def families_of(state: ClusterState) -> Iterator[Family[Tally]]:
     yield told(LEADER, {} if state.leading is None else {(): float(state.leading)})
     yield told(TRANSITIONS, {(): state.transitions})
     yield told(STATUSES, {(): state.status_writes})
+    yield told(REWRITES, dict(state.rewrites))

@@ -12,7 +12,7 @@ from support.kube_objects import ALPHA_GROUP, POOL_GROUP, rewrite, rule
 
 from epp.kube.objectives import PoolName
 from epp.kube.objects import Rewrite, Target
-from epp.kube.rewrites import Choice, RewriteBook
+from epp.kube.rewrites import MOST_DECISIONS, Choice, RewriteBook
 
 OLD, NEW = (
     {"creationTimestamp": "2026-01-01T00:00:00Z"},
@@ -95,6 +95,23 @@ def test_every_target_with_a_weight_can_be_drawn_and_no_other(weights):
         def randrange(self, stop):
             return stop - 1 if self.last else 0
 
-    drawn = {Choice(targets).draw(Ends(last)) for last in (False, True)}
+    drawn = {Choice("r", targets).draw(Ends(last)) for last in (False, True)}
 
     assert drawn <= possible
+
+
+def test_decisions_are_counted_by_object_model_and_target():
+    made = book([rewrite("r", rule("chat", to="v1"))])
+    for model in ("chat", "chat", "other"):
+        made.target(model)
+
+    assert made.decisions == {("r", "chat", "v1"): 2}
+
+
+def test_names_that_clients_make_up_are_counted_together_once_they_are_many():
+    made = book([rewrite("all", rule(to="v1"))])
+    for number in range(MOST_DECISIONS + 50):
+        made.target(f"m-{number}")
+
+    assert len(made.decisions) == MOST_DECISIONS + 1
+    assert made.decisions["all", "other", "v1"] == 50
