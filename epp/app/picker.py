@@ -259,15 +259,14 @@ class Picker:
         self._scrape_state = self._scraper.stats
         self._lag.start()
         self._admin_ports = await self._admin.start()
-        self._grpc_ports = await self._serving.start()
         if self._cluster is not None:
+            # Probes watch the sync, and no Service names a picker that is not ready.
+            self._grpc_ports = await self._serving.start()
             await self._cluster.start(self._tasks.own)
         else:
-            told = partial(self._picker_metrics.reloaded, "endpoints")
-            discovery = discovery_of(self._options, assembly, self._store, self._log, told)
-            await discovery.load()
-            self.readiness.met("synced")
-            self._tasks.own(discovery.run, "discovery")
+            # Nobody asks for readiness here: whoever can connect is answered from a known pool.
+            await self._discover(assembly)
+            self._grpc_ports = await self._serving.start()
         self._tasks.own(lambda: self._scrape(fetch), "scraper")
         self._tasks.own(self._kv_events.run, "kv events")
         self._tasks.own(Rendering(self._live, self._store).run, "rendering")
@@ -303,6 +302,13 @@ class Picker:
         }
 
     # -- parts ------------------------------------------------------------------------------------
+
+    async def _discover(self, assembly: Assembly) -> None:
+        told = partial(self._picker_metrics.reloaded, "endpoints")
+        discovery = discovery_of(self._options, assembly, self._store, self._log, told)
+        await discovery.load()
+        self.readiness.met("synced")
+        self._tasks.own(discovery.run, "discovery")
 
     def _tolerated(self, tracer: RequestTracer | None) -> RequestTracer | None:
         """A tracer that fails costs a request its spans, nothing else."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import sys
@@ -9,8 +10,9 @@ from contextlib import asynccontextmanager
 
 import grpc
 import pytest
+from support.envoy import free_port
 from support.ext_proc import modes, request_body, request_headers
-from support.picker import PORT_FLAGS, ROOT, picker
+from support.picker import PORT_FLAGS, ROOT, Picker, picker
 
 from epp.wire.gen.external_processor_pb2 import ProcessingRequest, ProcessingResponse
 from epp.wire.session import PROCESS
@@ -66,6 +68,39 @@ async def test_one_line_is_printed_and_says_ready(tmp_path):
     assert rest == b""
     assert set(made.ports) == set(PORT_FLAGS)
     assert process.returncode == 0
+
+
+async def answers(port):
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return False
+    writer.close()
+    await writer.wait_closed()
+    return True
+
+
+async def until_it_answers(port):
+    async with asyncio.timeout(20):
+        while not await answers(port):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def test_nobody_can_connect_before_the_endpoints_are_known(tmp_path):
+    """A pipe in place of the file: the picker reads until somebody has written."""
+    pipe = tmp_path / "endpoints.yaml"
+    os.mkfifo(pipe)
+    made = Picker(["--endpoints", str(pipe), "--grpc-host=127.0.0.1"], tmp_path / "log")
+    made.ports = {name: free_port() for name in PORT_FLAGS}
+    starting = asyncio.create_task(made.start())
+    await until_it_answers(made.ports["metrics"])
+    before = await answers(made.ports["grpc"])
+    await asyncio.to_thread(pipe.write_text, ENDPOINTS)
+    await starting
+    after = await answers(made.ports["grpc"])
+    await made.kill()
+
+    assert (before, after) == (False, True)
 
 
 @asynccontextmanager
