@@ -189,7 +189,10 @@ class Admitter(Protocol):
 
 @runtime_checkable
 class ProfileHandler(Protocol):
-    """Says which profiles run, one after another, and which result is the primary."""
+    """Says which profiles run, one after another, and which result is the primary.
+
+    With an attribute `front_port` above 0, the pick receives its request at that port of its host.
+    """
 
     def next_profiles(
         self, request: Request, results: Mapping[str, ProfileResult | None], names: Sequence[str]

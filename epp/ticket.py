@@ -195,7 +195,7 @@ class PlacedTicket:
     def response_started(self, head: ResponseHead) -> HeaderChanges:
         """Note the status, correct the ledger if another endpoint answered, ask plugins."""
         self._status = head.status
-        if head.served and self._reservation:
+        if head.served and self._reservation and head.served != self.destination:
             self._reservation.served_by(head.served)
         seconds = self._desk.clock() - self._request.arrived
         self._desk.reports.response_started(self._request, self._decision, head.status, seconds)

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from epp.domain.endpoint import Endpoint
+from epp.domain.endpoint import Endpoint, join_address
 
 
 class ScoredBy(msgspec.Struct, frozen=True):
@@ -47,6 +47,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     others: tuple[ProfileResult, ...] = ()
     reason: str = ""
     """One line for people: which plugins decided, or that only one endpoint was left."""
+    front_port: int = 0
+    """Where it is not 0, requests go to this port of the pick's host, whichever port was picked."""
 
     @property
     def endpoint(self) -> Endpoint:
@@ -55,6 +57,12 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def destination(self) -> str:
-        """Comma list of `host:port`, best first, as header and metadata carry it."""
+        """Comma list of `host:port`, best first, as header and metadata carry it.
+
+        Behind a front port it is one address: what tells the host which of its ports was picked
+        would be wrong at another.
+        """
         first, *others = self.primary.picked
+        if self.front_port:
+            return join_address(first.host, self.front_port)
         return ",".join([first.address, *(e.address for e in others)]) if others else first.address

@@ -60,6 +60,7 @@ from epp.plugins.producers.predicted_latency import PredictedLatencyProducer
 from epp.plugins.producers.session_id import SessionIdProducer
 from epp.plugins.producers.tokens import TokenProducer
 from epp.plugins.profiles.by_header import HeaderProfileHandler
+from epp.plugins.profiles.data_parallel import DataParallelProfileHandler
 from epp.plugins.profiles.disagg import DisaggHeadersHandler, DisaggProfileHandler
 from epp.plugins.profiles.pd import PdProfileHandler
 from epp.plugins.profiles.single import SingleProfileHandler
@@ -148,6 +149,7 @@ PLUGINS: Final[tuple[type[Any], ...]] = (
     HeaderProfileHandler,
     DisaggProfileHandler,
     PdProfileHandler,
+    DataParallelProfileHandler,
     RolloutScreener,
     LabelSelectorFilter,
     ByLabelFilter,
@@ -217,11 +219,6 @@ REFUSALS: Final = (
         "predicted-latency-scorer",
         "it was producer, filter and scorer in one",
         "use predicted-latency-producer, slo-headroom-tier-filter and latency-scorer",
-    ),
-    Refusal(
-        "data-parallel-profile-handler",
-        "deprecated where it comes from: every rank is an endpoint of its own",
-        "give the pool several target ports",
     ),
     Refusal(
         "request-attribute-reporter",

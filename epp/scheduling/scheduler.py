@@ -20,7 +20,7 @@ class Scheduler:
     in the plugins (CPython 3.11 without PGO, a shared machine; `test/bench/bench_scheduling.py`).
     """
 
-    __slots__ = ("_handler", "_names", "_only", "_profiles", "_traced")
+    __slots__ = ("_front_port", "_handler", "_names", "_only", "_profiles", "_traced")
 
     def __init__(
         self,
@@ -39,6 +39,7 @@ class Scheduler:
         self._names = tuple(self._profiles)
         self._only = profiles[0] if handler is None else None
         self._handler = handler
+        self._front_port: int = getattr(handler, "front_port", 0)
         self._traced = traced
 
     def schedule(self, request: Request, pool: PoolView) -> Decision:
@@ -79,4 +80,10 @@ class Scheduler:
         if result is None:
             raise NoEndpoints(profile.nothing_left(len(pool)))
         reason = profile.reason if result.totals else "the only endpoint left"
-        return Decision(request_id=request.id, primary=result, others=others, reason=reason)
+        return Decision(
+            request_id=request.id,
+            primary=result,
+            others=others,
+            reason=reason,
+            front_port=self._front_port,
+        )

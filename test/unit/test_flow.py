@@ -97,11 +97,13 @@ class Door:
 OPEN = Door()
 
 
-def flow_of(*, endpoints=None, told=None, gate=OPEN, shed=OPEN, known=None, shown=None):
+def flow_of(
+    *, endpoints=None, told=None, gate=OPEN, shed=OPEN, known=None, shown=None, config=None
+):
     clock = HandClock()
     store = store_of(*(pods(3) if endpoints is None else endpoints), clock=clock)
     house = House(clock=clock, random=random.Random(1), shelf=Shelves().shelf, secret=b"k" * 16)
-    policy = assemble_text(None, "", CATALOGUE, house).policy
+    policy = assemble_text(config, "", CATALOGUE, house).policy
     setup = Setup(RequestReader(policy.parsers), gate or SheddingGate(policy.saturation), policy)
     rules = Rules(Table(known or {}), Table(known or {}))
     return Flow(setup, rules, Desk(store, told or Told(), clock, shown or Shown()), shed), store
@@ -162,6 +164,24 @@ def test_the_load_moves_to_the_endpoint_that_answered():
 
     assert inflight[other.address] == 1
     assert sum(inflight.values()) == 1
+
+
+def test_behind_a_front_port_the_load_stays_at_the_rank():
+    config = """
+      {"apiVersion": "llm-d.ai/v1alpha1", "kind": "EndpointPickerConfig",
+       "plugins": [{"type": "data-parallel-profile-handler", "parameters": {"primaryPort": 8000}},
+                   {"type": "header-based-testing-filter"}]}
+    """
+    ranks = [pod(0), pod(1, host="10.0.0.1", port=8001)]
+    flow, store = flow_of(endpoints=ranks, config=config)
+    picked = store.endpoints[1].address
+    ticket = flow.decide(intake(headers={"test-epp-endpoint-selection": picked}))
+    ticket.response_started(ResponseHead(200, {}, served=ticket.destination))
+    inflight = {row["address"]: row["inflight"]["requests"] for row in store.describe()}
+
+    assert ticket.destination == store.endpoints[0].address
+    assert ticket.changes.set["x-data-parallel-host-port"] == picked
+    assert inflight == {ticket.destination: 0, picked: 1}
 
 
 class BrokenReader:

@@ -7,10 +7,13 @@ import numpy as np
 from pydantic import Field
 
 from epp.config.params import PluginParams
+from epp.domain.decision import Decision
+from epp.domain.headers import HeaderChanges
 from epp.domain.pool import Column, PoolView
 from epp.domain.request import Request
 from epp.plugins.columns import PREFIX_TOKENS, PREFIX_TOTAL, uncached_tokens
 from epp.plugins.facts import give_verdict
+from epp.plugins.profiles.data_parallel import rank_header
 from epp.plugins.profiles.disagg import Deciders, DisaggProfileHandler, Stages
 from epp.points import Tools
 from epp.tokens.blocks import BYTES_PER_TOKEN
@@ -24,9 +27,10 @@ class PdProfileHandler(DisaggProfileHandler):
     threshold bytes of text or more (four to a token).
     Parameters: decodeProfile (default decode), prefillProfile (default prefill), deciderPluginName
     (default none), threshold (default 0: always), hashBlockSize, prefixPluginName,
-    prefixPluginType (accepted, whoever knows prefixes is asked), primaryPort (accepted as 0 alone:
-    ranks are endpoints of their own).
-    Reads: prefix_tokens, verdicts. Writes: request header x-prefiller-host-port; its own verdict.
+    prefixPluginType (accepted, whoever knows prefixes is asked), primaryPort (default 0; above it
+    the decode pick's rank is named as data-parallel-profile-handler does).
+    Reads: prefix_tokens, verdicts. Writes: request headers x-prefiller-host-port and, with
+    primaryPort, x-data-parallel-host-port; its own verdict.
     Example:
         - type: pd-profile-handler
           parameters: {threshold: 400}
@@ -44,11 +48,12 @@ class PdProfileHandler(DisaggProfileHandler):
         hash_block_size: int | None = None
         prefix_plugin_name: str = ""
         prefix_plugin_type: str = ""
-        primary_port: int = Field(default=0, ge=0, le=0)
+        primary_port: int = Field(default=0, ge=0, le=65535)
 
     def __init__(self, params: Params, tools: Tools) -> None:
         self._name = tools.name
         self._tokens = -(-params.threshold // BYTES_PER_TOKEN)
+        self.front_port = params.primary_port
         super().__init__(
             DisaggProfileHandler.Params(
                 profiles=Stages(decode=params.decode_profile, prefill=params.prefill_profile),
@@ -60,3 +65,9 @@ class PdProfileHandler(DisaggProfileHandler):
         wanted = np.asarray(uncached_tokens(request, pool) >= self._tokens)
         give_verdict(request, self._name, pool.endpoints, wanted)
         return {}
+
+    def picked(self, request: Request, pool: PoolView, decision: Decision) -> HeaderChanges | None:
+        stages = super().picked(request, pool, decision)
+        if not self.front_port:
+            return stages
+        return HeaderChanges(set={**(stages.set if stages else {}), **rank_header(decision)})

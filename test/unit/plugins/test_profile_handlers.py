@@ -10,7 +10,11 @@ from epp.plugins.deciders.always import AlwaysDisaggMultimodalDecider, AlwaysDis
 from epp.plugins.deciders.prefix_based import PrefixBasedPdDecider
 from epp.plugins.facts import PEER, verdict
 from epp.plugins.profiles.by_header import HeaderProfileHandler
+from epp.plugins.profiles.data_parallel import DataParallelProfileHandler
 from epp.plugins.profiles.disagg import DisaggHeadersHandler, DisaggProfileHandler
+from epp.plugins.profiles.pd import PdProfileHandler
+from epp.scheduling.profile import Named, Profile
+from epp.scheduling.scheduler import Scheduler
 
 PROFILES = ("prefill", "decode", "encode")
 
@@ -180,3 +184,70 @@ def test_headers_tell_the_sidecar_where_to_go(handler):
 
 def test_no_other_stage_no_header():
     assert made(DisaggProfileHandler).picked(request(), pool(1), decision(endpoint(0))) is None
+
+
+class Ranks:
+    """Picks these endpoints, through a scheduler with the handler's word."""
+
+    def __init__(self, handler, *picked, profile="default"):
+        self.view = pool(endpoints=picked)
+        only = Profile(profile, filters=[], scorers=[], picker=Named("picker", self))
+        self.decision = Scheduler([only], handler).schedule(request(), self.view)
+        changes = handler.picked(request(), self.view, self.decision)
+        self.headers = changes.set if changes else {}
+
+    def pick(self, request, pool, totals):
+        return range(len(pool))
+
+
+RANK = "x-data-parallel-host-port"
+
+
+@pytest.mark.parametrize(
+    ("given", "picked", "destination", "rank"),
+    [
+        pytest.param({}, (endpoint(3, port=8005),), "10.0.0.3:8000", "10.0.0.3:8005", id="rank-5"),
+        pytest.param({}, (endpoint(3),), "10.0.0.3:8000", "10.0.0.3:8000", id="rank-0"),
+        pytest.param(
+            {"primaryPort": 9000},
+            (endpoint(3, host="fd00::3", port=9001),),
+            "[fd00::3]:9000",
+            "[fd00::3]:9001",
+            id="ipv6-and-another-port",
+        ),
+        pytest.param(
+            {},
+            (endpoint(3, port=8005), endpoint(4, port=8001)),
+            "10.0.0.3:8000",
+            "10.0.0.3:8005",
+            id="no-fallback-to-a-host-without-that-rank",
+        ),
+    ],
+)
+def test_a_rank_is_reached_by_the_front_port_of_its_host(given, picked, destination, rank):
+    ran = Ranks(made(DataParallelProfileHandler, given), *picked)
+
+    assert ran.decision.destination == destination
+    assert ran.headers == {RANK: rank}
+    assert ran.decision.endpoint is picked[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "destination", "headers"),
+    [
+        ({}, "10.0.0.3:8005", {}),
+        ({"primaryPort": 8000}, "10.0.0.3:8000", {RANK: "10.0.0.3:8005"}),
+    ],
+)
+def test_the_older_handler_names_the_rank_where_it_has_a_primary_port(given, destination, headers):
+    handler = made(PdProfileHandler, given, tools())
+    ran = Ranks(handler, endpoint(3, port=8005), profile="decode")
+
+    assert ran.decision.destination == destination
+    assert ran.headers == headers
+
+
+@pytest.mark.parametrize("port", [0, 65536, "http"])
+def test_a_front_port_is_a_port(port):
+    with pytest.raises(ValidationError):
+        made(DataParallelProfileHandler, {"primaryPort": port})

@@ -5,7 +5,6 @@ from support.pools import endpoint, pool, request, tools
 
 from epp.assemble import assemble_text, bare_house
 from epp.discovery.plugin import PLUGINS as DISCOVERIES
-from epp.errors import ConfigError
 from epp.plugins.catalog import CATALOGUE
 from epp.plugins.facts import verdict
 from epp.plugins.profiles.pd import PdProfileHandler
@@ -152,11 +151,24 @@ requestHandler:
   parsers: [{pluginRef: vllmgrpc-parser}, {pluginRef: vertexai-parser}]
 """
 
+DATA_PARALLEL = """
+plugins:
+- type: data-parallel-profile-handler
+  parameters: {primaryPort: 8000}
+- type: queue-scorer
+- type: max-score-picker
+schedulingProfiles:
+- name: default
+  plugins: [{pluginRef: queue-scorer}, {pluginRef: max-score-picker}]
+"""
+
 SHAPES = {
     "precise-prefix": PRECISE,
     "flow-control": FLOW_CONTROL,
     "file-discovery": FILE_DISCOVERY,
     "older-roles": ROLES_OF_OLD,
+    "older-roles-of-ranks": ROLES_OF_OLD.replace("hashBlockSize: 5", "primaryPort: 8000"),
+    "data-parallel": DATA_PARALLEL,
     "agents-and-rollouts": AGENTS,
     "other-sources": OTHER_SOURCES,
     "grpc-parsers": GRPC,
@@ -183,6 +195,7 @@ def test_exact_matches_are_followed_though_a_source_would_tell_of_endpoints():
     ("shape", "named"),
     [
         ("older-roles", "pd-profile-handler is deprecated"),
+        ("data-parallel", "data-parallel-profile-handler is deprecated"),
         ("older-roles", "prefill-header-handler is a deprecated name"),
         ("other-sources", "models-data-source does nothing here"),
         ("other-sources", "k8s-notification-source does nothing here"),
@@ -244,10 +257,3 @@ def test_the_older_handler_prefills_elsewhere_from_its_threshold_on(tokens, head
 
     assert decision.endpoint.name == "pod-1"
     assert len(prefillers) == headers
-
-
-def test_ranks_are_not_served_behind_one_port():
-    old = ROLES_OF_OLD.replace("hashBlockSize: 5", "primaryPort: 8000")
-
-    with pytest.raises(ConfigError, match="primaryPort"):
-        assembled(old)
