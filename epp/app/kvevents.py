@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from structlog.typing import FilteringBoundLogger
 
@@ -16,13 +16,15 @@ from epp.datastore import Datastore
 from epp.domain.clock import Clock
 from epp.domain.endpoint import Endpoint
 from epp.kvevents import snapshot
-from epp.kvevents.follower import Follower
 from epp.kvevents.settings import FollowSettings
 from epp.kvevents.source import SourceStatus
 from epp.kvevents.stats import Counts
 from epp.observe.kv_metrics import KvState
 from epp.plugins.producers.precise_params import PreciseParams
 from epp.plugins.producers.precise_prefix import PrecisePrefixCacheProducer
+
+if TYPE_CHECKING:
+    from epp.kvevents.follower import Follower
 
 LISTENED_TOPIC: Final = "kv@"
 """Where engines dial, their topic has to say who they are."""
@@ -123,7 +125,10 @@ class KvEvents:
             self._follower = None
             follower.close()
 
-    def _opened(self, producer: PrecisePrefixCacheProducer) -> Follower:
+    def _opened(self, producer: PrecisePrefixCacheProducer) -> "Follower":
+        # Here, so that a picker that follows nobody does not load ZeroMQ.
+        from epp.kvevents.follower import Follower
+
         follower = Follower(
             producer.residency,
             follow_settings(producer.params),
@@ -139,7 +144,7 @@ class KvEvents:
         self._changed.set()
         return follower
 
-    async def _look(self, follower: Follower, producer: PrecisePrefixCacheProducer) -> None:
+    async def _look(self, follower: "Follower", producer: PrecisePrefixCacheProducer) -> None:
         try:
             async with asyncio.timeout(LOOK_EVERY):
                 await self._changed.wait()
@@ -175,7 +180,7 @@ class KvEvents:
         return {one.endpoint: one for one in known.endpoints}
 
     def _snapshot(
-        self, follower: Follower, producer: PrecisePrefixCacheProducer
+        self, follower: "Follower", producer: PrecisePrefixCacheProducer
     ) -> tuple[str, bytes]:
         self._saved = self._clock()
         path = producer.params.snapshot_file
@@ -183,7 +188,7 @@ class KvEvents:
             return "", b""
         return path, snapshot.take(producer.residency, follower.sources.values(), time.time())
 
-    def _save(self, follower: Follower, producer: PrecisePrefixCacheProducer) -> None:
+    def _save(self, follower: "Follower", producer: PrecisePrefixCacheProducer) -> None:
         self._put(*self._snapshot(follower, producer))
 
     def _put(self, path: str, data: bytes) -> None:

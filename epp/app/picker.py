@@ -6,13 +6,9 @@ admin: metrics and debug pages over all of them
 """
 
 import asyncio
-import gc
-import json
 import os
 import random
 import secrets
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -20,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
-import uvloop
 from prometheus_client.registry import CollectorRegistry
 from structlog.typing import FilteringBoundLogger
 
@@ -50,7 +45,7 @@ from epp.observe.decisions import DecisionLog
 from epp.observe.flow_metrics import FlowMetrics, QueueState
 from epp.observe.kv_metrics import KvMetrics
 from epp.observe.lag import LagSampler
-from epp.observe.logs import LibraryLogs, RefusalLog, build_log
+from epp.observe.logs import RefusalLog
 from epp.observe.metrics import Metrics, Subject, add_process_metrics
 from epp.observe.picker_metrics import NoScrapes, PickerMetrics, ScrapeState, WireState
 from epp.observe.pool_metrics import PoolMetrics
@@ -64,88 +59,6 @@ from epp.wire.budget import ByteBudget
 from epp.wire.readiness import Readiness
 
 SHORTEST_KEY: Final = 16
-
-
-def run(options: RunOptions) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit status.
-
-    Raises ConfigError or OSError when the picker cannot start.
-    """
-    log = build_log(sys.stderr, encoder=options.log_encoder, verbosity=options.verbosity)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(options, log))
-
-
-async def serve(options: RunOptions, log: FilteringBoundLogger) -> int:
-    """Start, say so, wait for a signal, drain."""
-    libraries = LibraryLogs(log, options.verbosity)
-    libraries.install()
-    try:
-        stop = Stop()
-        picker = Picker(options, log, failed=stop.fail)
-        try:
-            await picker.start()
-            settle_memory()
-            announce(picker, log)
-            await stop.asked.wait()
-            await drained(picker, stop)
-        finally:
-            await picker.close()
-        return stop.status
-    finally:
-        libraries.remove()
-
-
-def announce(picker: "Picker", log: FilteringBoundLogger) -> None:
-    """Print the ready line, once: now, or at the first moment the picker is ready.
-
-    A picker that waits for its pool or for its turn to lead has ports and answers on them; the log
-    says which.
-    """
-
-    def look() -> None:
-        if picker.readiness.ready:
-            leave()
-            print(json.dumps({"ready": True, **picker.ports}), flush=True)  # noqa: T201 - contract
-
-    leave = picker.readiness.watch(look)
-    if not picker.readiness.ready:
-        log.info("not ready yet", why=picker.readiness.why, **picker.ports)
-    look()
-
-
-class Stop:
-    """Whether to stop: SIGTERM and SIGINT ask for a drain, a second one for an end at once."""
-
-    def __init__(self) -> None:
-        self.asked = asyncio.Event()
-        self.at_once = asyncio.Event()
-        self.status = 0
-        """Of the process: 1 once something has failed that it cannot go on without."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._ask)
-
-    def fail(self, name: str) -> None:
-        """Task `name` has died and the process may not go on without it."""
-        self.status = 1
-        self.asked.set()
-
-    def _ask(self) -> None:
-        (self.at_once if self.asked.is_set() else self.asked).set()
-
-
-async def drained(picker: "Picker", stop: Stop) -> None:
-    """Ends with the drain, or in the middle of it when asked to."""
-    drain = asyncio.create_task(picker.drain())
-    hurry = asyncio.create_task(stop.at_once.wait())
-    await asyncio.wait((drain, hurry), return_when=asyncio.FIRST_COMPLETED)
-    hurry.cancel()
-    if not drain.done():
-        drain.cancel()
-    await asyncio.wait((drain, hurry))
-    if not drain.cancelled():
-        drain.result()
 
 
 class Picker:
@@ -399,17 +312,6 @@ def tracer_of(options: RunOptions, log: FilteringBoundLogger, clock: Clock) -> R
     """Who makes spans, where tracing is wanted and the environment says where they go."""
     tracer = sdk_tracer(os.environ, log) if options.tracing else None
     return RequestTracer(tracer, clock=clock, wall=time.time_ns) if tracer else None
-
-
-def settle_memory() -> None:
-    """Tell the garbage collector that what is there now stays.
-
-    What a request leaves behind is freed by counting references; looking for cycles among all that
-    the picker knows each 700 objects costs 4 % of a request (two pickers in turns, the same load).
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
 
 
 class NoObjectives:

@@ -25,4 +25,5 @@ class PluginParams(BaseModel):
         validate_by_name=True,
         validate_by_alias=True,
         allow_inf_nan=False,
+        defer_build=True,
     )
