@@ -33,8 +33,8 @@ Built: TypeAlias = Mapping[str, Any]
 
 BLIND: Final[Mapping[str, tuple[str, ...]]] = {
     ResponseMode.FULL.value: (),
-    ResponseMode.WATCH.value: ("usage-reader",),
-    ResponseMode.FORGET.value: ("usage-reader", "end-observer"),
+    ResponseMode.WATCH.value: ("usage-reader", "reporter"),
+    ResponseMode.FORGET.value: ("usage-reader", "reporter", "end-observer"),
 }
 """Response mode to the points that learn nothing in it: usage needs the body, an end the stream."""
 
@@ -150,6 +150,7 @@ def _policy(planned: Plan, built: Built, house: House) -> Policy:
         pick_observers=at("pick-observer"),
         response_observers=at("response-observer"),
         usage_readers=at("usage-reader"),
+        reporters=at("reporter"),
         end_observers=at("end-observer"),
         blind={mode: _blind(planned, points) for mode, points in BLIND.items()},
         warnings=planned.warnings,

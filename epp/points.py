@@ -23,6 +23,7 @@ from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 from epp.domain.clock import Clock
 from epp.domain.decision import Decision, ProfileResult
 from epp.domain.headers import HeaderChanges, Headers
+from epp.domain.path import Json
 from epp.domain.pool import Column, Ints, Mask, PoolView, Scores
 from epp.domain.request import Head, ParsedBody, Request
 from epp.domain.response import Ending, ResponseHead, Usage
@@ -262,6 +263,17 @@ class UsageReader(Protocol):
     """Wants token counts of the response; with none configured no body is ever looked at."""
 
     def used(self, request: Request, decision: Decision, usage: Usage) -> None: ...
+
+
+@runtime_checkable
+class Reporter(Protocol):
+    """Tells the gateway of a response whose token counts are known, when its body has ended."""
+
+    def report(
+        self, request: Request, decision: Decision, usage: Usage
+    ) -> Mapping[str, Mapping[str, Json]]:
+        """Dynamic metadata by namespace and key; empty for none."""
+        ...
 
 
 @runtime_checkable

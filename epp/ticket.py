@@ -7,7 +7,7 @@ see the response, and settles everything exactly once, however the request ends.
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 import msgspec
 import structlog
@@ -36,6 +36,8 @@ from epp.request.response import ResponseBody, response_body_for
 from epp.request.rewrite import rewrite_model
 from epp.scheduling.policy import Policy
 from epp.scheduling.reason import in_words
+
+NOTHING_TOLD: Final[Mapping[str, Mapping[str, Json]]] = {}
 
 
 class Reports(Protocol):
@@ -214,6 +216,19 @@ class PlacedTicket:
             self._time_chunk(self._desk.clock())
         self._response_bytes += len(data)
         return self._read(data, end) if self._body else data
+
+    def response_metadata(self) -> Mapping[str, Mapping[str, Json]]:
+        """What reporters make of the token counts; nothing where no counts came."""
+        reporters = self._policy.reporters
+        usage = self._body.usage if reporters and self._body else None
+        if usage is None:
+            return NOTHING_TOLD
+        told: dict[str, dict[str, Json]] = {}
+        for reporter in reporters:
+            report = reporter.report(self._request, self._decision, usage)
+            for namespace, values in report.items():
+                told.setdefault(namespace, {}).update(values)
+        return told
 
     def _time_chunk(self, now: float) -> None:
         last, self._last_chunk = self._last_chunk, now

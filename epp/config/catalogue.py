@@ -31,6 +31,7 @@ METHODS: Final[Mapping[str, tuple[str, ...]]] = {
     "pick-observer": ("picked",),
     "response-observer": ("response_started",),
     "usage-reader": ("used",),
+    "reporter": ("report",),
     "end-observer": ("ended",),
 }
 """Extension points in the order a request meets them, and the methods that make a class one."""

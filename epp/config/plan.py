@@ -33,6 +33,7 @@ ON_THEIR_OWN: Final = frozenset(
         "pick-observer",
         "response-observer",
         "usage-reader",
+        "reporter",
         "end-observer",
     }
 )

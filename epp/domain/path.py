@@ -66,6 +66,10 @@ class Ticket(Protocol):
         """
         ...
 
+    def response_metadata(self) -> Mapping[str, Mapping[str, Json]]:
+        """Dynamic metadata by namespace and key; asked for once, when the body has passed."""
+        ...
+
     def ended(self, ending: Ending) -> None:
         """The request is over; called exactly once, on every way out."""
         ...

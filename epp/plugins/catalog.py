@@ -64,6 +64,7 @@ from epp.plugins.profiles.data_parallel import DataParallelProfileHandler
 from epp.plugins.profiles.disagg import DisaggHeadersHandler, DisaggProfileHandler
 from epp.plugins.profiles.pd import PdProfileHandler
 from epp.plugins.profiles.single import SingleProfileHandler
+from epp.plugins.reporters.request_attribute import RequestAttributeReporter
 from epp.plugins.response.served_verifier import DestinationEndpointServedVerifier
 from epp.plugins.saturation.concurrency import ConcurrencyDetector
 from epp.plugins.saturation.learned import LearnedLimitDetector
@@ -186,6 +187,7 @@ PLUGINS: Final[tuple[type[Any], ...]] = (
     WeightedRandomPicker,
     DisaggHeadersHandler,
     DestinationEndpointServedVerifier,
+    RequestAttributeReporter,
 )
 
 ALIASES: Final = {
@@ -219,11 +221,6 @@ REFUSALS: Final = (
         "predicted-latency-scorer",
         "it was producer, filter and scorer in one",
         "use predicted-latency-producer, slo-headroom-tier-filter and latency-scorer",
-    ),
-    Refusal(
-        "request-attribute-reporter",
-        "expressions over usage are not evaluated",
-        "read token counts from the metrics",
     ),
     Refusal(
         "dcgm-data-source",

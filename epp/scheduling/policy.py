@@ -14,6 +14,7 @@ from epp.points import (
     Parser,
     PickObserver,
     PoolProducer,
+    Reporter,
     ResponseObserver,
     SaturationDetector,
     Screener,
@@ -36,6 +37,7 @@ class Policy:
     pick_observers: tuple[PickObserver, ...] = ()
     response_observers: tuple[ResponseObserver, ...] = ()
     usage_readers: tuple[UsageReader, ...] = ()
+    reporters: tuple[Reporter, ...] = ()
     end_observers: tuple[EndObserver, ...] = ()
     blind: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Response mode to the names of plugins that see nothing in it."""

@@ -23,6 +23,7 @@ TOLERATED: Final[Mapping[str, Any]] = {
     "pick-observer": None,
     "response-observer": None,
     "usage-reader": None,
+    "reporter": NOTHING,
     "end-observer": None,
 }
 """Extension points whose failures cost information alone, and what a failed call comes to."""

@@ -82,12 +82,14 @@ class Answering:
             self.phase = Phase.DONE
         passed = self._through(part.body, self._body_ended or self.leaving)
         if self._mode == DUPLEX:
-            return messages.response_body_pieces(passed, part.end_of_stream)
-        if passed == part.body:
-            return [messages.RESPONSE_BODY_PASS]
-        if self._mode == BUFFERED:
-            return [messages.response_body_whole(passed)]
-        return [messages.response_body_instead(passed)]
+            replies = messages.response_body_pieces(passed, part.end_of_stream)
+        elif passed == part.body:
+            replies = [messages.RESPONSE_BODY_PASS]
+        elif self._mode == BUFFERED:
+            replies = [messages.response_body_whole(passed)]
+        else:
+            replies = [messages.response_body_instead(passed)]
+        return self._told(replies) if self._body_ended else replies
 
     def give_back(self) -> list[bytes]:
         """What the ticket holds back, when nobody will be asked for it any more (duplex alone)."""
@@ -104,12 +106,21 @@ class Answering:
         if self.phase is Phase.HEADERS:
             raise ProtocolFault("response_trailers before response_headers")
         pieces: list[bytes] = []
-        if self._mode != NONE and not self._body_ended:
+        ends_here = self._mode != NONE and not self._body_ended
+        if ends_here:
             held = self._through(b"", True)
             pieces = messages.response_body_pieces(held, False) if self._mode == DUPLEX else []
         self._body_ended = True
         self.phase = Phase.DONE
-        return [*pieces, messages.RESPONSE_TRAILERS_PASS]
+        replies = [*pieces, messages.RESPONSE_TRAILERS_PASS]
+        return self._told(replies) if ends_here else replies
+
+    def _told(self, replies: list[bytes]) -> list[bytes]:
+        """The last words about a response: what the ticket has to say rides on the last reply."""
+        told = self.ticket.response_metadata() if self.ticket is not None else None
+        if told:
+            replies[-1] += messages.metadata(told)
+        return replies
 
     def _through(self, data: bytes, end: bool) -> bytes:
         return data if self.ticket is None else self.ticket.response_chunk(data, end)

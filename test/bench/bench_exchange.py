@@ -58,6 +58,9 @@ class Ticket:
     def response_chunk(self, data, end):
         return data
 
+    def response_metadata(self):
+        return {}
+
     def ended(self, ending):
         pass
 

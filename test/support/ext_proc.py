@@ -98,6 +98,7 @@ class RecordingTicket:
         self.metadata = metadata or {}
         self.response_changes = NO_CHANGES
         self.through = lambda data, end: data
+        self.last_words = {}
         self.heard: list[object] = []
         self.endings: list[object] = []
 
@@ -111,6 +112,9 @@ class RecordingTicket:
     def response_chunk(self, data, end):
         self.heard.append((data, end))
         return self.through(data, end)
+
+    def response_metadata(self):
+        return self.last_words
 
     def ended(self, ending):
         self.endings.append(ending)

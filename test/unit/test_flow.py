@@ -184,6 +184,35 @@ def test_behind_a_front_port_the_load_stays_at_the_rank():
     assert inflight == {ticket.destination: 0, picked: 1}
 
 
+REPORTING = """
+  {"apiVersion": "llm-d.ai/v1alpha1", "kind": "EndpointPickerConfig",
+   "plugins": [
+    {"name": "cost", "type": "request-attribute-reporter", "parameters": {"attributes": [
+      {"key": {"name": "cost"}, "expression": "usage.prompt_tokens + usage.completion_tokens"}]}},
+    {"name": "out", "type": "request-attribute-reporter", "parameters": {"attributes": [
+      {"key": {"name": "out"}, "expression": "usage.completion_tokens"}]}}]}
+"""
+ANSWER = b'{"usage": {"prompt_tokens": 32, "completion_tokens": 10}}'
+
+
+@pytest.mark.parametrize(
+    ("config", "mode", "body", "told"),
+    [
+        (REPORTING, ResponseMode.FULL, ANSWER, {"envoy.lb": {"cost": 42.0, "out": 10.0}}),
+        (REPORTING, ResponseMode.FULL, b"{}", {}),
+        (REPORTING, ResponseMode.WATCH, ANSWER, {}),
+        (None, ResponseMode.FULL, ANSWER, {}),
+    ],
+)
+def test_reporters_tell_the_gateway_of_a_response_whose_tokens_are_known(config, mode, body, told):
+    flow, _ = flow_of(config=config)
+    ticket = flow.decide(intake(mode=mode))
+    ticket.response_started(ResponseHead(200, {"content-type": "application/json"}))
+    ticket.response_chunk(body, True)
+
+    assert ticket.response_metadata() == told
+
+
 class BrokenReader:
     """A reader of a response that holds the first piece back and fails at the second."""
 

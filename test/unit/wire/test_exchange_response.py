@@ -96,6 +96,45 @@ def test_a_large_chunk_passes_in_pieces():
     assert [(len(body), end) for body, end in pieces(replies)] == [(62_000, False), (1, True)]
 
 
+TOLD = {"envoy.lb": {"x-cost": 42.0}, "mine": {"x": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("mode", "messages"),
+    [
+        pytest.param(FULL, [response_body(b"a"), response_body(b"b", end=True)], id="duplex"),
+        pytest.param(FULL, [response_body(b"a"), response_body(end=True)], id="empty-end"),
+        pytest.param(FULL, [response_body(b"x" * 130_000, end=True)], id="pieces"),
+        pytest.param(FULL, [response_body(b"a"), response_trailers()], id="trailers"),
+        pytest.param("STREAMED", [response_body(b"a"), response_body(end=True)], id="streamed"),
+        pytest.param(
+            "STREAMED", [response_body(b"a"), response_trailers()], id="streamed-trailers"
+        ),
+        pytest.param("BUFFERED", [response_body(b"whole", end=True)], id="buffered"),
+    ],
+)
+def test_the_tickets_last_words_ride_on_the_last_reply(mode, messages):
+    placed = Placed(mode)
+    placed.ticket.last_words = TOLD
+
+    plain = Placed(mode).hears(response_headers(), *messages)
+    *before, last = placed.hears(response_headers(), *messages)
+
+    told = {name: dict(struct) for name, struct in last.dynamic_metadata.items()}
+    last.ClearField("dynamic_metadata")
+    assert told == TOLD
+    assert [*before, last] == plain
+
+
+def test_nothing_is_said_of_a_body_that_nobody_sees():
+    placed = Placed(WATCH)
+    placed.ticket.last_words = TOLD
+
+    replies = placed.hears(response_headers(), response_trailers())
+
+    assert not any(reply.HasField("dynamic_metadata") for reply in replies)
+
+
 def test_what_the_ticket_holds_back_leaves_at_the_end():
     placed = Placed()
     held = bytearray()
