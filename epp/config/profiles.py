@@ -74,10 +74,22 @@ def _profile(written: SchedulingProfile, path: Path, instances: Instances) -> Pl
     profile = PlannedProfile(written.name, path)
     for i, member in enumerate(written.plugins):
         where = (*path, "plugins", i)
-        planned = instances.refer(member.plugin_ref, (*where, "pluginRef"), *MEMBERS)
-        if planned:
+        planned = instances.refer(member.plugin_ref, (*where, "pluginRef"))
+        if planned and _is_member(planned, where, instances):
             _join(profile, planned, member, where, instances)
     return profile
+
+
+def _is_member(planned: Planned, path: Path, instances: Instances) -> bool:
+    """Go pickers pass over what has no part in a profile, so there are files that list it."""
+    if not set(planned.points).isdisjoint(MEMBERS):
+        return True
+    instances.problems.warn(
+        (*path, "pluginRef"),
+        f"{planned.name} has no part in a profile, being a {' and '.join(planned.points)}; "
+        "remove it here",
+    )
+    return False
 
 
 def _join(
@@ -89,7 +101,7 @@ def _join(
 ) -> None:
     points = planned.points
     if member.weight is not None and "scorer" not in points:
-        instances.problems.add(
+        instances.problems.warn(
             (*path, "weight"), f"{planned.name} is no scorer; only scorers have a weight, remove it"
         )
     if planned in profile.filters or any(planned is scorer for scorer, _ in profile.scorers):

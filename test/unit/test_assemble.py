@@ -302,18 +302,6 @@ PROFILE = "schedulingProfiles: [{name: p, plugins: [%s]}]"
             id="type not configured",
         ),
         pytest.param(
-            "plugins: [{type: drop-first}]\n" + PROFILE % "{pluginRef: drop-first, weight: 2}",
-            "f.yaml:4: schedulingProfiles[0].plugins[0].weight: drop-first is no scorer; only "
-            "scorers have a weight, remove it",
-            id="weight",
-        ),
-        pytest.param(
-            "plugins: [{type: openai-parser}]\n" + PROFILE % "{pluginRef: openai-parser}",
-            "f.yaml:4: schedulingProfiles[0].plugins[0].pluginRef: 'openai-parser' is no filter "
-            "or scorer or picker; the type openai-parser is a parser",
-            id="kind",
-        ),
-        pytest.param(
             "plugins: [{type: low}]\nrequestHandler: {parsers: [{pluginRef: low}]}",
             "f.yaml:4: requestHandler.parsers[0].pluginRef: 'low' is no parser; the type low is "
             "a scorer",
@@ -442,6 +430,32 @@ def test_parsers_and_the_metrics_source_are_added():
 
 def test_nothing_is_added_to_the_data_layer_when_told_so():
     assert planned("dataLayer: {injectDefaults: false}").sources == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        pytest.param(
+            "plugins: [{type: drop-first}, {type: low}]\n"
+            + PROFILE % "{pluginRef: drop-first, weight: 2}, {pluginRef: low}",
+            "f.yaml:4: schedulingProfiles[0].plugins[0].weight: drop-first is no scorer; only "
+            "scorers have a weight, remove it",
+            id="weight",
+        ),
+        pytest.param(
+            "plugins: [{type: openai-parser}, {type: low}]\nrequestHandler: {parsers: [{pluginRef: "
+            "openai-parser}]}\n" + PROFILE % "{pluginRef: openai-parser}, {pluginRef: low}",
+            "f.yaml:5: schedulingProfiles[0].plugins[0].pluginRef: openai-parser has no part in a "
+            "profile, being a parser; remove it here",
+            id="member",
+        ),
+    ],
+)
+def test_what_go_pickers_pass_over_is_warned_of(text, warning):
+    found = planned(text)
+
+    assert found.warnings == (warning,)
+    assert names(p for p, _ in found.profiles[0].scorers) == ["low"]
 
 
 def test_a_profile_without_scorer_is_warned_of():

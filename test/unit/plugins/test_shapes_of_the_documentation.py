@@ -162,6 +162,25 @@ schedulingProfiles:
   plugins: [{pluginRef: queue-scorer}, {pluginRef: max-score-picker}]
 """
 
+REPORTER = """
+plugins:
+- type: openai-parser
+- name: total-tokens-cost-reporter
+  type: request-attribute-reporter
+  parameters:
+    attributes:
+    - key: {namespace: envoy.lb, name: x-gateway-inference-request-cost}
+      expression: |
+        usage.completion_tokens
+      condition: "has(usage.completion_tokens)"
+schedulingProfiles:
+- name: default
+  plugins:
+  - pluginRef: openai-parser
+  - pluginRef: total-tokens-cost-reporter
+parser: {pluginRef: openai-parser}
+"""
+
 SHAPES = {
     "precise-prefix": PRECISE,
     "flow-control": FLOW_CONTROL,
@@ -169,6 +188,7 @@ SHAPES = {
     "older-roles": ROLES_OF_OLD,
     "older-roles-of-ranks": ROLES_OF_OLD.replace("hashBlockSize: 5", "primaryPort: 8000"),
     "data-parallel": DATA_PARALLEL,
+    "reporter": REPORTER,
     "agents-and-rollouts": AGENTS,
     "other-sources": OTHER_SOURCES,
     "grpc-parsers": GRPC,
