@@ -14,13 +14,17 @@ DEAD = [
     for response in ("full", "watch", "forget")
     for lb in ("override-host", "original-dst")
 ]
+TOKENS = 40
+SLOWLY = ("--time-scale=1", "--inter-token-latency=150ms", "--max-num-seqs=64")
+"""Some 670 pieces a second in all: grpc.aio passes 1,000 to 1,500 on two busy cores, beyond that it
+holds the last streams back until the first have ended."""
 
 
 @pytest.mark.parametrize("variant", DEAD, ids=str)
 async def test_what_a_dead_picker_does(variant):
     """A hundred streams open while the picker is killed, then new requests."""
-    async with standing(variant.but(sim_flags=("--time-scale=1",))) as house:
-        streams = [asyncio.create_task(one_stream(house, 300)) for _ in range(100)]
+    async with standing(variant.but(sim_flags=SLOWLY)) as house:
+        streams = [asyncio.create_task(one_stream(house, TOKENS)) for _ in range(100)]
         await until_all_stream(house, 100)
         await house.picker.kill()
         events = await asyncio.gather(*streams)
@@ -29,7 +33,7 @@ async def test_what_a_dead_picker_does(variant):
         get = (await house.send("GET", "/v1/models", headers=forged)).status
 
         assert (post, get) == new_requests(variant)
-        whole = sum(count == 300 for count in events)
+        whole = sum(count == TOKENS for count in events)
         assert whole == 100 or not streams_survive(variant)
 
 
