@@ -178,6 +178,8 @@ def _discovery(config: EndpointPickerConfig, instances: Instances) -> Planned | 
 def _warn_unused(instances: Instances) -> None:
     for planned in instances:
         named = planned.name in instances.used or not planned.path
+        if hasattr(planned.plugin, "idle"):
+            continue
         if not named and ON_THEIR_OWN.isdisjoint(planned.points):
             kinds = " or ".join(planned.points)
             instances.problems.warn(

@@ -10,6 +10,8 @@ from epp.config.problems import Path
 from epp.config.schema import EndpointPickerConfig, ProfilePlugin, SchedulingProfile
 
 MEMBERS: Final = ("filter", "scorer", "picker")
+DETECTOR: Final = "saturation-detector"
+"""Filters too, some of them, but only where a profile names them: full endpoints are waited for."""
 
 
 @dataclass(slots=True)
@@ -130,7 +132,7 @@ def _choose(profile: PlannedProfile, picker: Planned, path: Path, instances: Ins
 def _of_everything(instances: Instances) -> PlannedProfile:
     profile = PlannedProfile(DEFAULT_PROFILE, ())
     for planned in instances:
-        if set(planned.points) & set(MEMBERS):
+        if set(planned.points) & set(MEMBERS) and DETECTOR not in planned.points:
             instances.used.add(planned.name)
             member = ProfilePlugin(plugin_ref=planned.name)
             _join(profile, planned, member, planned.path, instances)

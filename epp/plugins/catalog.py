@@ -19,6 +19,10 @@ from epp.plugins.columns import (
 )
 from epp.plugins.deciders.always import AlwaysDisaggMultimodalDecider, AlwaysDisaggPdDecider
 from epp.plugins.deciders.prefix_based import PrefixBasedPdDecider
+from epp.plugins.eviction.rule import (
+    PriorityThenTimeEvictionOrderPolicy,
+    SheddableEvictionFilter,
+)
 from epp.plugins.fairness.deficit import DeficitRoundRobinFairnessPolicy
 from epp.plugins.fairness.program_aware import ProgramAwareFairness
 from epp.plugins.fairness.round_robin import RoundRobinFairnessPolicy
@@ -80,6 +84,7 @@ from epp.plugins.scorers.load_aware import LoadAwareScorer
 from epp.plugins.scorers.lora_affinity import LoraAffinityScorer
 from epp.plugins.scorers.mm_embeddings import MmEmbeddingsCacheScorer
 from epp.plugins.scorers.no_hit_lru import NoHitLruScorer
+from epp.plugins.scorers.predicted_latency import PredictedLatencyScorer
 from epp.plugins.scorers.prefix_cache import PrefixCacheScorer
 from epp.plugins.scorers.queue import QueueScorer
 from epp.plugins.scorers.running import RunningRequestsSizeScorer
@@ -144,6 +149,8 @@ PLUGINS: Final[tuple[type[Any], ...]] = (
     StaticUsageLimitPolicy,
     PriorityHoldbackPolicy,
     SoftReflectiveCeilingPolicy,
+    SheddableEvictionFilter,
+    PriorityThenTimeEvictionOrderPolicy,
     ProbabilisticAdmitter,
     LatencySloAdmitter,
     SingleProfileHandler,
@@ -173,6 +180,7 @@ PLUGINS: Final[tuple[type[Any], ...]] = (
     ActiveRequestScorer,
     TokenLoadScorer,
     LatencyScorer,
+    PredictedLatencyScorer,
     LoraAffinityScorer,
     PrefixCacheScorer,
     PrecisePrefixCacheScorer,
@@ -217,11 +225,6 @@ REFUSALS: Final = (
     Refusal("multicluster-metrics-data-source", NO_OTHER_CLUSTERS, PER_CLUSTER),
     Refusal("multicluster-metrics-extractor", NO_OTHER_CLUSTERS, PER_CLUSTER),
     Refusal("multicluster-file-discovery", NO_OTHER_CLUSTERS, "use file-discovery in each cluster"),
-    Refusal(
-        "predicted-latency-scorer",
-        "it was producer, filter and scorer in one",
-        "use predicted-latency-producer, slo-headroom-tier-filter and latency-scorer",
-    ),
     Refusal(
         "dcgm-data-source",
         "GPU counters of nodes are not scraped",

@@ -66,7 +66,7 @@ class LatencyScorer:
         both = outlooks(pool, self._params.latency_prediction_info_producer_name)
         known = [(o, w) for o, w in zip(both, self._weights, strict=True) if o is not None and w]
         if not known:
-            return self._composite(pool)
+            return self.composite(pool)
         asked = [(o.headroom, w) for o, w in known if o.headroom is not None]
         if not asked:
             everywhere = np.ones(len(pool), dtype=np.bool_)
@@ -87,7 +87,7 @@ class LatencyScorer:
                 return tier, False
         return ~met, False
 
-    def _composite(self, pool: PoolView) -> Scores:
+    def composite(self, pool: PoolView) -> Scores:
         """What can be said before anything is predicted."""
         params = self._params
         share = matched_share(pool)

@@ -366,6 +366,76 @@ def test_concurrency_by_endpoint(mode, expected):
     assert detector.saturation(view) == pytest.approx(np.mean(expected))
 
 
+@pytest.mark.parametrize(
+    ("columns", "params", "kept"),
+    [
+        pytest.param(
+            {"waiting": [4.0, 5.0, 6.0], "kv_usage": [0.5, 0.5, 0.5]}, {}, [1, 0, 0], id="queue"
+        ),
+        pytest.param(
+            {"waiting": [4.0, 5.0, 6.0], "kv_usage": [0.5, 0.5, 0.5]},
+            {"headroom": 0.2},
+            [1, 1, 0],
+            id="headroom",
+        ),
+        pytest.param({"waiting": [0.0] * 2, "kv_usage": [0.89, 0.9]}, {}, [1, 0], id="memory"),
+        pytest.param(
+            {"waiting": [0.0] * 2, "kv_usage": [0.0] * 2, "fresh": [False, True]},
+            {},
+            [0, 1],
+            id="unknown-is-not-kept",
+        ),
+        pytest.param({"waiting": [9.0] * 2, "kv_usage": [0.0] * 2}, {}, [1, 1], id="none-so-all"),
+        pytest.param(
+            {"waiting": [0.0] * 2, "kv_usage": [0.0] * 2, "fresh": [False] * 2},
+            {},
+            [1, 1],
+            id="all-unknown-so-all",
+        ),
+    ],
+)
+def test_utilization_filters_where_a_profile_names_it(columns, params, kept):
+    mask = utilization(**params).filter(request(), pool(**columns))
+
+    assert mask.tolist() == [bool(one) for one in kept]
+
+
+@pytest.mark.parametrize(
+    ("params", "asked", "kept"),
+    [
+        pytest.param({}, request(range(50)), [1, 0, 0], id="requests"),
+        pytest.param({"headroom": 0.1}, request(range(50)), [1, 1, 0], id="headroom"),
+        pytest.param(
+            {"concurrency_mode": "tokens"}, request(range(50)), [0, 1, 1], id="tokens-to-come"
+        ),
+        pytest.param(
+            {"concurrency_mode": "tokens"}, request(range(40)), [1, 1, 1], id="tokens-just-fit"
+        ),
+        pytest.param(
+            {"concurrency_mode": "tokens"}, request(b"x" * 400), [1, 1, 1], id="an-estimate-is-0"
+        ),
+        pytest.param(
+            {"concurrency_mode": "hybrid", "headroom": 0.1},
+            request(range(50)),
+            [1, 1, 0],
+            id="both",
+        ),
+    ],
+)
+def test_concurrency_filters_where_a_profile_names_it(params, asked, kept):
+    known = {"max_concurrency": 10, "max_token_concurrency": 100}
+    detector = ConcurrencyDetector(ConcurrencyDetector.Params(**(known | params)))
+    view = pool(inflight_requests=[9, 10, 11], inflight_tokens=[60, 50, 0])
+
+    assert detector.filter(asked, view).tolist() == [bool(one) for one in kept]
+
+
+def test_a_full_pool_has_no_endpoint_for_the_filter_of_concurrency():
+    detector = ConcurrencyDetector(ConcurrencyDetector.Params(max_concurrency=1))
+
+    assert not detector.filter(request(), pool(inflight_requests=[1, 1])).any()
+
+
 # -- limits that are learned ----------------------------------------------------------------------
 
 

@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from epp.assemble import assemble_text, bare_house
 from epp.config.catalogue import points_of
 from epp.plugins.catalog import CATALOGUE
 from epp.plugins.document import PAGE, document, example_of, page_of
 
+HEAD = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n"
 TESTS = Path(__file__).parent
 OURS = [p for p in CATALOGUE.classes.values() if "parser" not in points_of(p)]
 by_type = pytest.mark.parametrize("plugin", OURS, ids=lambda plugin: plugin.type)
@@ -38,6 +40,13 @@ def test_the_example_loads(plugin):
         found = CATALOGUE.find(entry["type"])
         if "parameters" in entry:
             found.Params.model_validate(entry["parameters"])
+
+
+@by_type
+def test_the_example_is_a_configuration(plugin):
+    text = HEAD + "plugins:\n" + example_of(plugin)
+
+    assert assemble_text(text, "here.yaml", CATALOGUE, bare_house(seed=1)).policy.scheduler
 
 
 @by_type

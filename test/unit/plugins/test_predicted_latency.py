@@ -20,6 +20,7 @@ from epp.plugins.filters.prefix_cache_affinity import PrefixCacheAffinityFilter
 from epp.plugins.filters.slo_headroom import SloHeadroomTierFilter
 from epp.plugins.producers.predicted_latency import PredictedLatencyProducer
 from epp.plugins.scorers.latency import LatencyScorer
+from epp.plugins.scorers.predicted_latency import PredictedLatencyScorer
 
 OK = ResponseHead(200, {})
 SLO = {"x-llm-d-slo-ttft-ms": "500", "x-slo-tpot-ms": "40"}
@@ -391,6 +392,35 @@ def test_a_scorer_reads_the_producer_it_is_told_to():
     it = made(LatencyScorer, latencyPredictionInfoProducerName="mine")
 
     assert it.score(request(), view).tolist() == [0.01, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("params", "scores"),
+    [
+        pytest.param({}, [0.21, 0.81], id="by-its-own-predictions"),
+        pytest.param({"headroomTTFTWeight": 0, "headroomTPOTWeight": 1}, [1.0, 0.01], id="weights"),
+        pytest.param(
+            {"headroomSelectionStrategy": "composite-only"}, [1 / 3, 2 / 3], id="composite"
+        ),
+    ],
+)
+def test_the_older_plugin_scores_what_it_predicts(params, scores):
+    older = made(PredictedLatencyScorer, tools("mine"), **params)
+    view = predicted([0.1, 0.2], kv_usage=[1.0, 0.0]).having(
+        {
+            "predicted_ttft/mine": np.array([0.2, 0.1]),
+            "predicted_tpot/mine": np.array([0.01, 0.02]),
+        }
+    )
+
+    assert older.score(request(), view) == pytest.approx(scores)
+
+
+def test_the_older_plugin_learns_as_the_producer_does():
+    older = made(PredictedLatencyScorer, tools("mine"))
+
+    assert {"predicted_ttft", "predicted_ttft/mine"} <= older.columns(request(), pool(2)).keys()
+    assert isinstance(older, PredictedLatencyProducer)
 
 
 def test_a_scorer_in_which_nothing_counts_is_refused():

@@ -6,6 +6,10 @@ from support.pools import endpoint, pool, request, tools
 from epp.assemble import assemble_text, bare_house
 from epp.discovery.plugin import PLUGINS as DISCOVERIES
 from epp.plugins.catalog import CATALOGUE
+from epp.plugins.eviction.rule import (
+    PriorityThenTimeEvictionOrderPolicy,
+    SheddableEvictionFilter,
+)
 from epp.plugins.facts import verdict
 from epp.plugins.profiles.pd import PdProfileHandler
 from epp.plugins.sources.idle import (
@@ -181,6 +185,56 @@ schedulingProfiles:
 parser: {pluginRef: openai-parser}
 """
 
+PREDICTED_OF_OLD = """
+plugins:
+- type: queue-scorer
+- type: predicted-latency-scorer
+  parameters:
+    samplingMean: 1000.0
+    maxSampledTokens: 20
+    sloBufferFactor: 1
+    negHeadroomTTFTWeight: 0.8
+    negHeadroomTPOTWeight: 0.2
+    headroomTTFTWeight: 0.8
+    headroomTPOTWeight: 0.2
+    headroomSelectionStrategy: least
+    compositeKVWeight: 1
+    compositeQueueWeight: 1
+    compositePrefixWeight: 1
+    epsilonExploreSticky: 0.01
+    epsilonExploreNeg: 0.01
+    affinityGateTau: 0.8
+    affinityGateTauGlobal: 0.99
+    contextTTL: 5m
+    selectionMode: linear
+    streamingMode: false
+    endpointRoleLabel: llm-d.ai/role
+- type: slo-headroom-tier-filter
+- type: weighted-random-picker
+schedulingProfiles:
+- name: default
+  plugins:
+  - pluginRef: slo-headroom-tier-filter
+  - pluginRef: predicted-latency-scorer
+  - pluginRef: weighted-random-picker
+"""
+
+EVICTION = """
+featureGates: [flowControl]
+plugins:
+- type: sheddable-eviction-filter
+- type: priority-then-time-eviction-order-policy
+- type: utilization-detector
+  parameters: {headroom: 0.2}
+- type: queue-scorer
+flowControl:
+  enableEviction: true
+  saturationDetector: {pluginRef: utilization-detector}
+schedulingProfiles:
+- name: default
+  plugins: [{pluginRef: utilization-detector}, {pluginRef: queue-scorer, weight: 1}]
+"""
+
 SHAPES = {
     "precise-prefix": PRECISE,
     "flow-control": FLOW_CONTROL,
@@ -189,6 +243,8 @@ SHAPES = {
     "older-roles-of-ranks": ROLES_OF_OLD.replace("hashBlockSize: 5", "primaryPort: 8000"),
     "data-parallel": DATA_PARALLEL,
     "reporter": REPORTER,
+    "predicted-latency-of-old": PREDICTED_OF_OLD,
+    "eviction": EVICTION,
     "agents-and-rollouts": AGENTS,
     "other-sources": OTHER_SOURCES,
     "grpc-parsers": GRPC,
@@ -215,6 +271,9 @@ def test_exact_matches_are_followed_though_a_source_would_tell_of_endpoints():
     ("shape", "named"),
     [
         ("older-roles", "pd-profile-handler is deprecated"),
+        ("predicted-latency-of-old", "predicted-latency-scorer is deprecated"),
+        ("eviction", "sheddable-eviction-filter does nothing here"),
+        ("eviction", "priority-then-time-eviction-order-policy does nothing here"),
         ("data-parallel", "data-parallel-profile-handler is deprecated"),
         ("older-roles", "prefill-header-handler is a deprecated name"),
         ("other-sources", "models-data-source does nothing here"),
@@ -229,7 +288,14 @@ def test_what_is_old_or_idle_is_said_once(shape, named):
 
 @pytest.mark.parametrize(
     "idle",
-    [EndpointNotificationSource, K8sNotificationSource, ModelsDataSource, ModelsDataExtractor],
+    [
+        EndpointNotificationSource,
+        K8sNotificationSource,
+        ModelsDataSource,
+        ModelsDataExtractor,
+        SheddableEvictionFilter,
+        PriorityThenTimeEvictionOrderPolicy,
+    ],
     ids=lambda idle: idle.type,
 )
 def test_what_does_nothing_takes_part_in_nothing_a_request_meets(idle):
@@ -277,3 +343,31 @@ def test_the_older_handler_prefills_elsewhere_from_its_threshold_on(tokens, head
 
     assert decision.endpoint.name == "pod-1"
     assert len(prefillers) == headers
+
+
+@pytest.mark.parametrize("shape", ["predicted-latency-of-old", "data-parallel", "eviction"])
+def test_nothing_is_warned_of_twice(shape):
+    warnings = assembled(SHAPES[shape]).policy.warnings
+    types = [warning.split(": ", 2)[2].split()[0] for warning in warnings]
+
+    assert len(types) == len(set(types))
+
+
+def test_predictions_of_the_older_plugin_serve_everybody():
+    producers = [one.type for one in assembled(PREDICTED_OF_OLD).plan.producers]
+
+    assert "predicted-latency-scorer" in producers
+    assert "predicted-latency-producer" not in producers
+
+
+@pytest.mark.parametrize(
+    ("text", "filters"),
+    [
+        pytest.param(EVICTION, ["utilization-detector"], id="named"),
+        pytest.param(EVICTION.partition("schedulingProfiles")[0], [], id="not-named"),
+    ],
+)
+def test_a_detector_filters_only_where_a_profile_names_it(text, filters):
+    (profile,) = assembled(text).plan.profiles
+
+    assert [one.name for one in profile.filters] == filters
