@@ -115,6 +115,8 @@ class ParsedBody(msgspec.Struct, frozen=True, kw_only=True):
     prompts: tuple[Prompt, ...] = ()
     max_output_tokens: int | None = None
     cache_salt: str = ""
+    json: bytes = b""
+    """What was read as JSON, where that is a part of the body; empty where it is the whole."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

@@ -117,8 +117,9 @@ class RequestReader:
         most = self._limits.prompts
         if len(parsed.prompts) > most:
             raise TooLarge(f"body: more than {most} prompts; send fewer at once")
-        read_as_json = parsed.kind != PASSTHROUGH and body.lstrip()[:1] == b"{"
-        if read_as_json and deeper_than(body, self._limits.json_depth):
+        json = parsed.json or body
+        read_as_json = parsed.kind != PASSTHROUGH and json.lstrip()[:1] == b"{"
+        if read_as_json and deeper_than(json, self._limits.json_depth):
             raise TooLarge(
                 f"body: JSON nested deeper than {self._limits.json_depth}, or of more than "
                 f"{MOST_BRACKETS} brackets; flatten it"

@@ -40,9 +40,9 @@ class VertexAIParser:
         chat_only = head.path.endswith("/ChatCompletions")
         shape = _Shape(messages=msgspec.Raw(b"[]")) if chat_only else _shape(inner)
         if bytes(shape.messages):
-            return _as_vertex(read_chat(inner), "vertex_chat")
+            return _as_vertex(read_chat(inner), "vertex_chat", inner)
         if bytes(shape.prompt):
-            return _as_vertex(read_completions(inner), "vertex_completions")
+            return _as_vertex(read_completions(inner), "vertex_completions", inner)
         return _RAW
 
 
@@ -51,5 +51,5 @@ def _shape(inner: bytes) -> _Shape:
     return decode_json(_SHAPE, inner) if inner.lstrip()[:1] == b"{" else _Shape()
 
 
-def _as_vertex(parsed: ParsedBody, kind: str) -> ParsedBody:
-    return msgspec.structs.replace(parsed, kind=kind, dialect=Dialect.GRPC)
+def _as_vertex(parsed: ParsedBody, kind: str, inner: bytes) -> ParsedBody:
+    return msgspec.structs.replace(parsed, kind=kind, dialect=Dialect.GRPC, json=inner)

@@ -9,7 +9,7 @@ from support.requests import head, intake, response_head
 
 from epp.domain.request import Dialect, Item, Request
 from epp.domain.response import Usage
-from epp.errors import BadRequest
+from epp.errors import BadRequest, TooLarge
 from epp.plugins.parsers.passthrough import PassthroughParser
 from epp.plugins.parsers.vertexai import VertexAIParser
 from epp.plugins.parsers.vllmgrpc import VllmGrpcParser
@@ -147,6 +147,24 @@ def test_the_json_inside_of_a_prediction_is_read(path, inner, kind, model):
 def test_a_chat_without_messages_is_refused_by_its_field():
     with pytest.raises(BadRequest, match="messages"):
         read(vertex(b'{"model":"m"}'), CHAT)
+
+
+def deep(levels: int, field: bytes) -> bytes:
+    """A body whose extra lists stand so many levels deep, the object around them counted."""
+    lists = levels - 1
+    return b'{"model":"m",%s,"more":%s%s}' % (field, b"[" * lists, b"]" * lists)
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [(CHAT, b'"messages":[{"role":"user","content":"x"}]'), (RAW, b'"prompt":"x"')],
+    ids=["chat", "raw-completion"],
+)
+def test_the_json_inside_of_a_prediction_may_be_as_deep_as_any(path, field):
+    assert read(vertex(deep(64, field)), path).model == "m"
+    for levels in (65, 200):
+        with pytest.raises(TooLarge, match="JSON nested deeper than 64"):
+            read(vertex(deep(levels, field)), path)
 
 
 def test_the_model_inside_of_a_prediction_is_rewritten_and_nothing_else():
