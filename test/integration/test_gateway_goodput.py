@@ -11,12 +11,12 @@ from support.gateway import Variant, standing
 pytestmark = [pytest.mark.envoy, pytest.mark.slow]
 
 SIMS = (
-    "--time-scale=5",
+    "--time-scale=1",
     "--time-to-first-token=200ms",
     "--inter-token-latency=50ms",
     "--max-num-seqs=3",
 )
-"""At five times the speed an answer of 20 tokens takes some 240 ms, three at a time."""
+"""An answer of 20 tokens takes 1.15 s, three at a time: long beside what the machine adds."""
 ROOM = 6
 """What three simulators take at two each."""
 LONG = {"max_tokens": 20, "ignore_eos": True}
@@ -47,32 +47,50 @@ def reason(answer):
     return answer.headers.get("x-llm-d-request-dropped-reason", "")
 
 
+class Finished:
+    """Asks, and remembers when each good answer was there."""
+
+    def __init__(self, house):
+        self._house = house
+        self._times = []
+
+    async def ask(self, number):
+        answer = await self._house.chat(f"{number}", **LONG)
+        if answer.status == 200:
+            self._times.append(time.monotonic())
+        return answer
+
+    def rate(self):
+        """Answers in a second without the first and the last of every place, when not all work."""
+        steady = sorted(self._times)[ROOM:-ROOM]
+        return (len(steady) - 1) / (steady[-1] - steady[0])
+
+
 async def unloaded(house, count):
     """Answers in a second while as many clients ask as there is room for, and none waits."""
-    left = iter(range(count))
+    finished, left = Finished(house), iter(range(count))
 
     async def client():
         for number in left:
-            assert (await house.chat(f"{number}", **LONG)).status == 200
+            assert (await finished.ask(number)).status == 200
 
-    began = time.monotonic()
     await asyncio.gather(*(client() for _ in range(ROOM)))
-    return count / (time.monotonic() - began)
+    return finished.rate()
 
 
 @pytest.mark.parametrize(("asked", "answered"), MODES, ids=["-".join(mode) for mode in MODES])
 async def test_the_admitted_are_all_served_and_the_pods_stay_busy(asked, answered):
     async with standing(variant(asked, answered, maxRequests=54)) as house:
         alone = await unloaded(house, 60)
-        began = time.monotonic()
-        answers = await asyncio.gather(*(house.chat(f"{n}", **LONG) for n in range(300)))
-        took = time.monotonic() - began
+        loaded = Finished(house)
+        answers = await asyncio.gather(*(loaded.ask(n) for n in range(300)))
         served = [answer for answer in answers if answer.status == 200]
         refused = Counter((a.status, reason(a)) for a in answers if a.status != 200)
         pods = Counter(answer.pod for answer in served)
-        rate = len(served) / took
+        rate = loaded.rate()
         print(f"unloaded {alone:.1f}/s, of 300 at once {len(served)} at {rate:.1f}/s")
 
+        assert rate >= 0.9 * alone
         assert len(served) >= ROOM + 54
         assert set(refused) == {(429, "rejected-capacity")}
         assert all(int(a.headers["retry-after"]) >= 1 for a in answers if a.status == 429)
