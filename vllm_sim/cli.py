@@ -32,9 +32,17 @@ IGNORED = (
     "enable-chunked-prefill",
     "enable-lora",
     "enable-sleep-mode",
+    "load-format",
+    "max-lora-rank",
+    "prefix-caching-hash-algo",
+    "enable-prompt-tokens-details",
+    "enable-scale-out",
+    "enable-auto-tool-choice",
+    "tool-call-parser",
 )
 BARE = ("force-dummy-tokenizer", "enforce-eager", "trust-remote-code", "enable-chunked-prefill",
-        "enable-lora", "enable-sleep-mode")  # fmt: skip
+        "enable-lora", "enable-sleep-mode", "enable-prompt-tokens-details", "enable-scale-out",
+        "enable-auto-tool-choice")  # fmt: skip
 
 Option = tuple[str, Any, Any, str]
 """Flag, type, default, help."""

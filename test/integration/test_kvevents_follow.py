@@ -42,7 +42,7 @@ async def engine(*, replay=True, version="0.33.0", blocks=400, **events):
 
 async def endpoint_of(sim, name="pod"):
     async with sim.session.get(f"{sim.url}/kv_event_sources") as answer:
-        source = (await answer.json())["sources"][0]
+        source = (await answer.json())["0"]
     labels = {PORT_LABEL: source["endpoint"].rpartition(":")[2]}
     if source.get("replay_endpoint"):
         labels[REPLAY_PORT_LABEL] = source["replay_endpoint"].rpartition(":")[2]

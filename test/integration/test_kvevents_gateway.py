@@ -49,12 +49,12 @@ async def listed(sims, *, replay=True):
     rows = []
     for number, sim in enumerate(sims):
         async with sim.session.get(f"{sim.url}/kv_event_sources") as answer:
-            sources = (await answer.json())["sources"]
+            source = (await answer.json()).get("0")
         row = {"name": f"vllm-{number}", "address": sim.host, "port": str(sim.port)}
-        if sources:
-            row["labels"] = {PORT_LABEL: sources[0]["endpoint"].rpartition(":")[2]}
+        if source:
+            row["labels"] = {PORT_LABEL: source["endpoint"].rpartition(":")[2]}
             if replay:
-                port = sources[0]["replay_endpoint"].rpartition(":")[2]
+                port = source["replay_endpoint"].rpartition(":")[2]
                 row["labels"][REPLAY_PORT_LABEL] = port
         rows.append(row)
     return rows

@@ -29,7 +29,7 @@ async def listening(sim):
     sub = context.socket(zmq.SUB)
     sub.subscribe(b"kv@")
     async with sim.session.get(f"{sim.url}/kv_event_sources") as answer:
-        sub.connect((await answer.json())["sources"][0]["endpoint"])
+        sub.connect((await answer.json())["0"]["endpoint"])
     try:
         await arrived(sim, sub)
         yield sub
@@ -99,7 +99,7 @@ async def test_salts_and_resets_are_told():
 
 async def replayed(sim, first):
     async with sim.session.get(f"{sim.url}/kv_event_sources") as answer:
-        endpoint = (await answer.json())["sources"][0]["replay_endpoint"]
+        endpoint = (await answer.json())["0"]["replay_endpoint"]
     context = zmq.asyncio.Context()
     dealer = context.socket(zmq.DEALER)
     dealer.connect(endpoint)

@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from vllm_sim.server import fields
-from vllm_sim.server.errors import bad_request
+from vllm_sim.server.errors import malformed
 from vllm_sim.server.fields import Wishes
 from vllm_sim.server.plain import answer
 from vllm_sim.server.sse import EventStream
@@ -31,7 +31,7 @@ def messages_prompt(body: Json) -> list[int]:
     rows += fields.messages(body)
     tools = body.get("tools") or []
     if not isinstance(tools, list):
-        raise bad_request("tools must be a list", "tools")
+        raise malformed("tools must be a list", "tools")
     return tokenizer.encode(render_chat(rows, tools=tools))
 
 
@@ -44,12 +44,14 @@ class Anthropic:
     async def count_tokens(self, request: web.Request) -> web.Response:
         body = await fields.read_json(request)
         self._site.models.resolve(body.get("model"))
-        return answer({"input_tokens": len(messages_prompt(body))})
+        count = len(messages_prompt(body))
+        context = {"original_input_tokens": count}
+        return answer({"input_tokens": count, "context_management": context})
 
     async def messages(self, request: web.Request) -> web.StreamResponse:
         body = await fields.read_json(request)
         if body.get("max_tokens") is None:
-            raise bad_request("max_tokens is required", "max_tokens")
+            raise malformed("max_tokens is required", "max_tokens")
         site, wishes = self._site, Wishes.of(body)
         lora = site.models.resolve(body.get("model"))
         model = str(body.get("model") or site.models.names[0])
@@ -58,7 +60,7 @@ class Anthropic:
         rid = site.request_id(request)
         told = site.answer(prompt, wishes, said=said)
         job = site.job(request, prompt, told, wishes, model=model, lora=lora, request_id=rid)
-        reply = MessageReply(site, f"msg_{rid}", model)
+        reply = MessageReply(site, f"chatcmpl-{rid}", model)
         return await (reply.streamed(request, job) if wishes.stream else reply.whole(job))
 
 
@@ -71,22 +73,23 @@ class MessageReply:
         self._model = model
         self._stream: EventStream | None = None
 
-    def _message(self, content: list[Json], reason: str | None, usage: Json) -> Json:
+    def _message(self, content: list[Json], usage: Json, **stop: str | None) -> Json:
         return {
             "id": self._name,
             "type": "message",
             "role": "assistant",
             "content": content,
             "model": self._model,
-            "stop_reason": reason,
-            "stop_sequence": None,
+            **stop,
             "usage": usage,
         }
 
     def _usage(self, generation: Generation) -> Json:
+        written = self._site.written_tokens(generation)
         return {
-            "input_tokens": len(generation.job.prompt),
+            "input_tokens": len(generation.job.prompt) - generation.cached_tokens - written,
             "output_tokens": generation.produced,
+            "cache_creation_input_tokens": written,
             "cache_read_input_tokens": generation.cached_tokens,
         }
 
@@ -97,7 +100,7 @@ class MessageReply:
         generation = generations[0]
         content = [{"type": "text", "text": generation.text()}]
         reason = STOP_REASONS.get(generation.done.result(), generation.done.result())
-        return answer(self._message(content, reason, self._usage(generation)))
+        return answer(self._message(content, self._usage(generation), stop_reason=reason))
 
     async def streamed(self, request: web.Request, job: Job) -> web.StreamResponse:
         """message_start at once, a delta for each token, the reason and usage at the end."""
@@ -114,7 +117,8 @@ class MessageReply:
 
     def tokens(self, generation: Generation, first: int, end: int) -> None:
         if first == 0:
-            start = self._message([], None, self._usage(generation))
+            usage = {"input_tokens": len(generation.job.prompt), "output_tokens": 0}
+            start = self._message([], usage, stop_reason=None, stop_sequence=None)
             self._send("message_start", {"message": start})
             block = {"type": "text", "text": ""}
             self._send("content_block_start", {"index": 0, "content_block": block})

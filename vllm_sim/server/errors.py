@@ -8,6 +8,7 @@ from typing import Any
 KINDS = {
     400: "BadRequestError",
     401: "AuthenticationError",
+    403: "PermissionDeniedError",
     404: "NotFoundError",
     413: "RequestEntityTooLarge",
     429: "RateLimitError",
@@ -18,17 +19,16 @@ KINDS = {
 
 
 class ApiError(Exception):
-    """A refusal with its status; `param` names the field at fault."""
+    """A refusal with its status; `param` names the field at fault, `kind` the error's type."""
 
-    def __init__(self, status: int, message: str, *, param: str | None = None) -> None:
+    def __init__(
+        self, status: int, message: str, *, param: str | None = None, kind: str | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.param = param
-
-    @property
-    def kind(self) -> str:
-        return KINDS.get(self.status) or HTTPStatus(self.status).phrase
+        self.kind = kind or KINDS.get(status) or HTTPStatus(status).phrase
 
     def openai(self) -> dict[str, Any]:
         """The error object of vLLM's OpenAI server."""
@@ -43,9 +43,22 @@ class ApiError(Exception):
 
     def anthropic(self) -> dict[str, Any]:
         """The error object of the messages API."""
-        kinds = {400: "invalid_request_error", 404: "not_found_error", 429: "rate_limit_error"}
-        kind = kinds.get(self.status, "api_error")
-        return {"type": "error", "error": {"type": kind, "message": self.message}}
+        return {"type": "error", "error": {"type": self.kind, "message": self.message}}
+
+
+class Malformed(ApiError):
+    """A body or query that is not even of the right form; vLLM refuses it before any handler.
+
+    `place` is where: `body.max_tokens`, `query.level`. The messages API has no form of its own for
+    these.
+    """
+
+    def __init__(self, message: str, place: str) -> None:
+        phrase = HTTPStatus.BAD_REQUEST.phrase
+        super().__init__(400, f"1 validation error:\n  {message}", param=place, kind=phrase)
+
+    def anthropic(self) -> dict[str, Any]:
+        return self.openai()
 
 
 def bad_request(message: str, param: str | None = None) -> ApiError:
@@ -54,3 +67,8 @@ def bad_request(message: str, param: str | None = None) -> ApiError:
 
 def unknown_model(name: str) -> ApiError:
     return ApiError(404, f"The model `{name}` does not exist.", param="model")
+
+
+def malformed(message: str, name: str = "") -> Malformed:
+    """The refusal of a body whose field `name` has the wrong form."""
+    return Malformed(message, f"body.{name}" if name else "body")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import msgspec
 from aiohttp import web
 
 from vllm_sim.server.errors import ApiError, bad_request
 from vllm_sim.server.faults import GO_FAILURES, failure_named
+from vllm_sim.server.plain import answer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -71,7 +73,7 @@ class Around:
         except web.HTTPRequestEntityTooLarge:
             return self._refusal(request, ApiError(413, "The request body is too large."))
         except web.HTTPException as error:
-            return self._refusal(request, ApiError(error.status, error.reason))
+            return answer({"detail": error.reason}, error.status)
 
     async def _break(self, request: web.Request) -> None:
         site = self._site
@@ -113,9 +115,8 @@ class Around:
         headers["x-inference-pod"] = site.options.pod
         headers["x-inference-namespace"] = site.options.namespace
         headers["x-inference-port"] = str(site.port)
-        request_id = request.headers.get("X-Request-Id")
-        if request_id and site.options.request_id_headers:
-            headers["X-Request-Id"] = request_id
+        if site.options.request_id_headers:
+            headers["X-Request-Id"] = request.headers.get("X-Request-Id") or uuid4().hex
         form = request.headers.get("endpoint-load-metrics-format", "").upper()
         if form in ("TEXT", "JSON"):
             headers["endpoint-load-metrics"] = self._orca(form)

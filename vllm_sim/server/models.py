@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from time import time
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from vllm_sim.options import LoraModule
-from vllm_sim.server.errors import ApiError, bad_request, unknown_model
+from vllm_sim.server.errors import ApiError, malformed, unknown_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+PERMISSION = {
+    "allow_create_engine": False,
+    "allow_sampling": True,
+    "allow_logprobs": True,
+    "allow_search_indices": False,
+    "allow_view": True,
+    "allow_fine_tuning": False,
+    "organization": "*",
+    "group": None,
+    "is_blocking": False,
+}
 
 
 class Models:
@@ -29,18 +42,18 @@ class Models:
         if name is None or name in self.names or name == "":
             return None
         if not isinstance(name, str):
-            raise bad_request("model must be a string", "model")
+            raise malformed("model must be a string", "model")
         if name not in self.loras:
             raise unknown_model(name)
         return name
 
     def load(self, body: dict[str, Any]) -> str:
-        """Adds the adapter that /v1/load_lora_adapter names."""
-        name, path = body.get("lora_name"), body.get("lora_path")
-        if not isinstance(name, str) or not isinstance(path, str) or not name or not path:
-            raise bad_request("Both 'lora_name' and 'lora_path' must be provided.")
+        """Adds the adapter that /v1/load_lora_adapter names; its folder is not looked into."""
+        name, path = _required(body, "lora_name"), _required(body, "lora_path")
+        if not name or not path:
+            raise _refused("Both 'lora_name' and 'lora_path' must be provided.")
         if name in self.loras and not body.get("load_inplace"):
-            raise bad_request(
+            raise _refused(
                 f"The lora adapter '{name}' has already been loaded. If you want to load the "
                 "adapter in place, set 'load_inplace' to True."
             )
@@ -49,9 +62,9 @@ class Models:
 
     def unload(self, body: dict[str, Any]) -> str:
         """Removes the adapter that /v1/unload_lora_adapter names."""
-        name = body.get("lora_name")
-        if not isinstance(name, str) or not name:
-            raise bad_request("'lora_name' needs to be provided to unload a LoRA adapter.")
+        name = _required(body, "lora_name")
+        if not name:
+            raise _refused("'lora_name' needs to be provided to unload a LoRA adapter.")
         if name not in self.loras:
             raise ApiError(404, f"The lora adapter '{name}' cannot be found.")
         del self.loras[name]
@@ -75,5 +88,24 @@ class Models:
             "root": root,
             "parent": parent,
             "max_model_len": length,
-            "permission": [],
+            "permission": [self._permission()],
         }
+
+    def _permission(self) -> dict[str, Any]:
+        return {
+            "id": f"modelperm-{uuid4().hex[:16]}",
+            "object": "model_permission",
+            "created": self._created,
+            **PERMISSION,
+        }
+
+
+def _required(body: dict[str, Any], field: str) -> str:
+    value = body.get(field)
+    if not isinstance(value, str):
+        raise malformed(f"{field} must be a string", field)
+    return value
+
+
+def _refused(message: str) -> ApiError:
+    return ApiError(400, message, kind="InvalidUserInput")

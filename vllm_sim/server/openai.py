@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from time import time
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from aiohttp import web
 
 from vllm_sim.server import fields
-from vllm_sim.server.errors import bad_request
+from vllm_sim.server.errors import bad_request, malformed
 from vllm_sim.server.fields import Wishes
-from vllm_sim.server.site import Site, usage_of
+from vllm_sim.server.forms import (
+    CHAT,
+    TEXT,
+    Form,
+    Told,
+    cache_details,
+    encode,
+    fingerprint,
+    ids_of,
+    usage_of,
+    whole_details,
+)
 from vllm_sim.server.sse import DONE, EventStream
 from vllm_sim.server.tools import call_for
 from vllm_sim.text import tokenizer
 from vllm_sim.text.template import flat_text, render_chat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from vllm_sim.server.generation import Generation, Job
+    from vllm_sim.server.site import Site
 
-encode = msgspec.json.encode
 Json = dict[str, Any]
+NOTHING_YET: Json = {"logprobs": None, "finish_reason": None}
 
 
 def chat_prompt(body: Json) -> list[int]:
     """Token ids of a chat body's messages and tools."""
     tools = body.get("tools") or []
     if not isinstance(tools, list):
-        raise bad_request("tools must be a list", "tools")
+        raise malformed("tools must be a list", "tools")
     continued = fields.flag(body, "continue_final_message")
     wanted = body.get("add_generation_prompt", True) and not continued
     text = render_chat(fields.messages(body), tools=tools, generation_prompt=bool(wanted))
@@ -41,17 +51,21 @@ def chat_prompt(body: Json) -> list[int]:
 def completion_prompts(body: Json) -> list[list[int]]:
     """The prompts of a completions body: text, token ids, or a list of either."""
     prompt = body.get("prompt")
+    if prompt is None:
+        raise bad_request("Either prompt or prompt_embeds must be provided.", "prompt")
     if isinstance(prompt, str):
         return [tokenizer.encode(prompt)]
-    if not isinstance(prompt, list) or not prompt:
-        raise bad_request("prompt must be a string, a list of strings or token ids", "prompt")
+    if not isinstance(prompt, list):
+        raise malformed("prompt must be a string, a list of strings or token ids", "prompt")
+    if not prompt:
+        raise bad_request("please provide at least one prompt")
     if all(isinstance(item, str) for item in prompt):
         return [tokenizer.encode(item) for item in prompt]
     if all(_is_token(item) for item in prompt):
         return [prompt]
     if all(isinstance(item, list) and item and all(map(_is_token, item)) for item in prompt):
         return prompt
-    raise bad_request("prompt must be a string, a list of strings or token ids", "prompt")
+    raise malformed("prompt must be a string, a list of strings or token ids", "prompt")
 
 
 def _is_token(value: object) -> bool:
@@ -63,64 +77,6 @@ def last_user_text(body: Json) -> str:
         if message.get("role") == "user":
             return flat_text(message.get("content"))
     return ""
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """How one of the two APIs names things."""
-
-    prefix: str
-    whole: str
-    part: str
-    choice: Callable[[int, str, str, Json | None], Json]
-    delta: Callable[[str], Json]
-
-
-def _chat_choice(index: int, text: str, reason: str, call: Json | None) -> Json:
-    message: Json = {
-        "role": "assistant",
-        "content": None if call else text,
-        "refusal": None,
-        "annotations": None,
-        "audio": None,
-        "function_call": None,
-        "tool_calls": [call] if call else [],
-        "reasoning": None,
-    }
-    shown = "tool_calls" if call and reason == "stop" else reason
-    return {
-        "index": index,
-        "message": message,
-        "logprobs": None,
-        "finish_reason": shown,
-        "stop_reason": None,
-        "token_ids": None,
-    }
-
-
-def _text_choice(index: int, text: str, reason: str, call: Json | None) -> Json:
-    return {
-        "index": index,
-        "text": text,
-        "logprobs": None,
-        "finish_reason": reason,
-        "stop_reason": None,
-        "token_ids": None,
-        "prompt_logprobs": None,
-        "prompt_token_ids": None,
-    }
-
-
-CHAT = Form(
-    "chatcmpl-",
-    "chat.completion",
-    "chat.completion.chunk",
-    _chat_choice,
-    lambda text: {"delta": {"content": text}},
-)
-TEXT = Form(
-    "cmpl-", "text_completion", "text_completion", _text_choice, lambda text: {"text": text}
-)
 
 
 class OpenAI:
@@ -178,42 +134,52 @@ class Reply:
         self._site = site
         self._form = form
         self._head = {"id": name, "object": form.part, "created": int(time()), "model": model}
+        self._sign = {"system_fingerprint": fingerprint(site.options.version, model)}
         self._wishes = wishes
         self._call = call
         self._stream: EventStream | None = None
         self._index: dict[str, int] = {}
         self._prefix: list[bytes] = []
+        self._unfinished = 0
 
     async def whole(self, jobs: Sequence[Job]) -> web.Response:
         """The complete answer."""
         site, form = self._site, self._form
         async with site.generating(jobs) as generations:
             await site.finished(generations)
-        choices = [
-            form.choice(index, self._text(generation), generation.done.result(), self._call)
-            for index, generation in enumerate(generations)
-        ]
+        told = [self._told(index, generation) for index, generation in enumerate(generations)]
+        prompt, completion, cached = site.counts_of(generations)
+        written = site.written_tokens(generations[0])
         body = {
             **self._head,
             "object": form.whole,
-            "choices": choices,
+            "choices": [form.choice(one) for one in told],
             "service_tier": None,
-            "system_fingerprint": None,
-            "usage": site.usage(generations),
-            "prompt_logprobs": None,
+            **self._sign,
+            "usage": {**usage_of(prompt, completion), **whole_details(form, cached, written)},
+            **form.rest(told[0]),
             "kv_transfer_params": site.transfer_params(generations[0]),
+            "ec_transfer_params": None,
+            "metrics": None,
         }
         return web.Response(body=encode(body), content_type="application/json")
 
-    def _text(self, generation: Generation) -> str:
-        threshold = generation.done.result() == "cache_threshold"
-        return "" if threshold else generation.text()
+    def _told(self, index: int, generation: Generation) -> Told:
+        reason = generation.done.result()
+        text = "" if reason == "cache_threshold" else generation.text()
+        if self._wishes.echo:
+            text = tokenizer.decode(generation.job.prompt) + text
+        if not self._wishes.show_ids:
+            return Told(index, text, reason, self._call)
+        ids = ids_of(generation, 0, generation.produced)
+        return Told(index, text, reason, self._call, ids, list(generation.job.prompt))
 
     async def streamed(self, request: web.Request, jobs: Sequence[Job]) -> web.StreamResponse:
         """Headers at once, then an event for each token, then usage if asked, then [DONE]."""
         site = self._site
         self._index = {job.request_id: index for index, job in enumerate(jobs)}
         self._prefix = [self._token_prefix(index) for index in range(len(jobs))]
+        self._unfinished = len(jobs)
         async with site.generating(jobs, self) as generations:
             self._stream = stream = EventStream(request, {})
             if site.dice.hit(site.faults.reset_rate):
@@ -225,11 +191,8 @@ class Reply:
 
     def _token_prefix(self, index: int) -> bytes:
         """An event up to its text, which is all that changes from token to token."""
-        if self._form is CHAT:
-            choice = f'"choices":[{{"index":{index},"logprobs":null,"finish_reason":null,"delta":'
-            return b"data: " + encode(self._head)[:-1] + b"," + choice.encode() + b'{"content":'
-        choice = f'"choices":[{{"index":{index},"logprobs":null,"finish_reason":null,"text":'
-        return b"data: " + encode(self._head)[:-1] + b"," + choice.encode()
+        choice = b'"choices":[{"index":%d,' % index
+        return b"data: " + encode(self._head)[:-1] + b"," + choice + self._form.opening
 
     def tokens(self, generation: Generation, first: int, end: int) -> None:
         """Writes the new tokens; a tool call is written whole at the end instead."""
@@ -237,52 +200,96 @@ class Reply:
         if stream is None:
             return
         index = self._index[generation.job.request_id]
-        if first == 0 and self._form is CHAT:
-            self._event(stream, index, {"delta": {"role": "assistant", "content": ""}}, generation)
+        if first == 0:
+            self._open(stream, index, generation)
         if self._call is not None:
             return
-        said = tokenizer.decode(generation.job.answer[first:end])
-        if end == len(generation.job.answer):
-            reason = generation.job.finish_reason
-            self._event(stream, index, self._form.delta(said), generation, reason, tokens=1)
+        if end == len(generation.job.answer) or self._wishes.show_ids:
+            self._event(stream, index, generation, first, end)
             return
-        text = encode(said)
-        tail = b"}}]" if self._form is CHAT else b"}]"
+        text = encode(tokenizer.decode(generation.job.answer[first:end]))
         usage = b""
         if self._wishes.continuous_usage:
             usage = b',"usage":' + encode(self._usage_now(generation))
-        event = self._prefix[index] + text + tail + usage + b"}\n\n"
+        event = self._prefix[index] + text + self._form.closing + usage + b"}\n\n"
         stream.write(event, tokens=end - first)
 
-    def _usage_now(self, generation: Generation) -> Json:
-        prompt = len(generation.job.prompt)
-        return usage_of(prompt, generation.produced, generation.cached_tokens)
+    def _open(self, stream: EventStream, index: int, generation: Generation) -> None:
+        """What comes before the first token: a chat says whose turn it is, an echo the prompt."""
+        prompt = list(generation.job.prompt)
+        if self._form is CHAT:
+            shown = prompt if self._wishes.show_ids else None
+            first = {"delta": {"role": "assistant", "content": ""}}
+            top = {"prompt_token_ids": shown, "prompt_text": None}
+            self._write(stream, generation, {"index": index, **first, **NOTHING_YET}, top)
+        elif self._wishes.echo:
+            said = {**TEXT.delta(tokenizer.decode(prompt)), "prompt_token_ids": prompt}
+            choice = {"index": index, **said, **NOTHING_YET, "token_ids": None}
+            self._write(stream, generation, choice)
 
     def _event(
+        self, stream: EventStream, index: int, generation: Generation, first: int, end: int
+    ) -> None:
+        """A token's event with all that may stand in it: ids, and the reason in the last."""
+        wishes, last = self._wishes, end == len(generation.job.answer)
+        reason = generation.job.finish_reason if last else None
+        said = self._form.delta(tokenizer.decode(generation.job.answer[first:end]))
+        ids = ids_of(generation, first, end) if wishes.show_ids else None
+        choice = {"index": index, "logprobs": None, "token_ids": ids, **said}
+        if self._form is TEXT and wishes.show_ids and first == 0:
+            choice["prompt_token_ids"] = list(generation.job.prompt)
+        self._end(stream, generation, choice, reason, tokens=end - first)
+
+    def _end(
         self,
         stream: EventStream,
-        index: int,
-        content: Json,
         generation: Generation,
-        reason: str | None = None,
+        choice: Json,
+        reason: str | None,
         tokens: int = 0,
     ) -> None:
-        choice = {"index": index, **content, "logprobs": None, "finish_reason": reason}
-        event: Json = {**self._head, "choices": [choice]}
+        """The choice with its reason, if it has one; the stream's last also carries the sign."""
+        choice["finish_reason"] = reason
+        top: Json = {}
+        if reason is not None:
+            choice["stop_reason"] = None
+            self._unfinished -= 1
+            if not self._unfinished and not self._wishes.include_usage:
+                top = self._sign
+        self._write(stream, generation, choice, top, tokens)
+
+    def _write(
+        self,
+        stream: EventStream,
+        generation: Generation,
+        choice: Json,
+        top: Json | None = None,
+        tokens: int = 0,
+    ) -> None:
+        event: Json = {**self._head, "choices": [choice], **(top or {})}
         if self._wishes.continuous_usage:
             event["usage"] = self._usage_now(generation)
         stream.write(b"data: " + encode(event) + b"\n\n", tokens=tokens)
 
+    def _usage_now(self, generation: Generation) -> Json:
+        counts = usage_of(len(generation.job.prompt), generation.produced)
+        return {**counts, **self._form.details}
+
     def _finish(self, stream: EventStream, generations: Sequence[Generation]) -> None:
         for index, generation in enumerate(generations):
             reason = generation.done.result()
+            choice: Json = {"index": index, "logprobs": None, "token_ids": None}
             if self._call is not None:
-                call = {"tool_calls": [{"index": 0, **self._call}]}
-                reason = "tool_calls" if reason == "stop" else reason
-                self._event(stream, index, {"delta": call}, generation, reason)
+                called = {"delta": {"tool_calls": [{"index": 0, **self._call}]}}
+                shown = "tool_calls" if reason == "stop" else reason
+                self._end(stream, generation, {**choice, **called}, shown)
             elif not generation.produced:
-                self._event(stream, index, self._form.delta(""), generation, reason)
+                self._end(stream, generation, {**choice, **self._form.delta("")}, reason)
         if self._wishes.include_usage:
-            usage = {**self._head, "choices": [], "usage": self._site.usage(generations)}
-            stream.write(b"data: " + encode(usage) + b"\n\n")
+            prompt, completion, cached = self._site.counts_of(generations)
+            written = self._site.written_tokens(generations[0])
+            details = {"prompt_tokens_details": cache_details(self._form, cached, written)}
+            usage = {"usage": {**usage_of(prompt, completion), **details}}
+            event = {**self._head, "choices": [], **usage, **self._sign}
+            stream.write(b"data: " + encode(event) + b"\n\n")
         stream.write(DONE)

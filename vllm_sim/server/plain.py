@@ -8,9 +8,10 @@ import msgspec
 from aiohttp import web
 
 from vllm_sim.engine.power import TAGS
+from vllm_sim.kvevents.publisher import HIGH_WATER
 from vllm_sim.server import fields
-from vllm_sim.server.errors import ApiError, bad_request
-from vllm_sim.server.openai import chat_prompt, completion_prompts
+from vllm_sim.server.errors import Malformed, malformed
+from vllm_sim.server.openai import chat_prompt
 from vllm_sim.text import tokenizer
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Plain:
     async def tokenize(self, request: web.Request) -> web.Response:
         body = await fields.read_json(request)
         self._site.models.resolve(body.get("model"))
-        tokens = chat_prompt(body) if "messages" in body else completion_prompts(body)[0]
+        tokens = chat_prompt(body) if "messages" in body else _text_tokens(body)
         shown = None
         if fields.flag(body, "return_token_strs"):
             shown = [tokenizer.decode([token]) for token in tokens]
@@ -67,7 +68,7 @@ class Plain:
         self._site.models.resolve(body.get("model"))
         tokens = body.get("tokens")
         if not isinstance(tokens, list) or not all(isinstance(item, int) for item in tokens):
-            raise bad_request("tokens must be a list of token ids", "tokens")
+            raise malformed("tokens must be a list of token ids", "tokens")
         return answer({"prompt": tokenizer.decode(tokens)})
 
     async def load_lora(self, request: web.Request) -> web.Response:
@@ -83,23 +84,40 @@ class Plain:
         level = _level(request.query.get("level", "1"))
         mode = request.query.get("mode", "abort")
         if mode not in SLEEP_MODES:
-            raise bad_request(f"mode must be one of {', '.join(SLEEP_MODES)}", "mode")
+            raise Malformed(f"mode must be one of {', '.join(SLEEP_MODES)}", "query.mode")
         await self._site.replica.sleep(level, mode)
         return answer({"status": "sleeping", "level": level})
 
     async def wake_up(self, request: web.Request) -> web.Response:
+        """Wakes what the tags name; one that nobody knows wakes nothing."""
         tags = request.query.getall("tags", [])
-        chosen = [tag for tag in TAGS if tag in tags]
-        if len(chosen) != len(set(tags)):
-            raise bad_request(f"tags must be among {', '.join(TAGS)}", "tags")
+        return answer({"status": self._woken(tags), "tags": tags or None})
+
+    def _woken(self, tags: list[str]) -> str:
         replica = self._site.replica
-        replica.engine.wake(chosen, self._site.clock.now())
-        replica.woken()
-        status = "sleeping" if replica.engine.power.sleeping else "awake"
-        return answer({"status": status, "tags": tags or None})
+        chosen = [tag for tag in TAGS if tag in tags]
+        if chosen or not tags:
+            replica.engine.wake(chosen, self._site.clock.now())
+            replica.woken()
+        return "sleeping" if replica.engine.power.sleeping else "awake"
 
     async def is_sleeping(self, request: web.Request) -> web.Response:
         return answer({"is_sleeping": self._site.replica.engine.power.sleeping})
+
+    async def pause(self, request: web.Request) -> web.Response:
+        """Stops scheduling, as sleep level 0 does."""
+        mode = request.query.get("mode", "abort")
+        if mode not in SLEEP_MODES:
+            raise Malformed(f"mode must be one of {', '.join(SLEEP_MODES)}", "query.mode")
+        await self._site.replica.sleep(0, mode)
+        return answer({"status": "paused"})
+
+    async def resume(self, request: web.Request) -> web.Response:
+        self._woken(["scheduling"])
+        return answer({"status": "resumed"})
+
+    async def is_paused(self, request: web.Request) -> web.Response:
+        return answer({"is_paused": self._site.replica.engine.power.sleeping})
 
     async def reset_prefix_cache(self, request: web.Request) -> web.Response:
         done = self._site.replica.engine.reset_prefix_cache()
@@ -107,26 +125,31 @@ class Plain:
         return answer({"success": done})
 
     async def event_sources(self, request: web.Request) -> web.Response:
-        """Where each data-parallel rank publishes its KV events."""
+        """The publisher's settings under the data-parallel rank; empty where none publishes."""
         publisher = self._site.replica.publisher
         if publisher is None:
-            return answer({"sources": []})
+            return answer({})
         source = {
-            "data_parallel_rank": self._site.replica.rank,
+            "enable_kv_cache_events": True,
             "publisher": "zmq",
             "endpoint": publisher.endpoint,
             "replay_endpoint": publisher.replay_endpoint or None,
+            "buffer_steps": publisher.options.buffer_steps,
+            "hwm": HIGH_WATER,
+            "max_queue_size": HIGH_WATER,
             "topic": publisher.topic.decode(),
-            "block_size": self._site.options.block_size,
-            "engine_id": self._site.replica.engine_id,
         }
-        return answer({"sources": [source]})
-
-    async def unknown(self, request: web.Request) -> web.Response:
-        raise ApiError(404, "Not Found")
+        return answer({str(self._site.replica.rank): source})
 
 
 def _level(text: str) -> int:
     if text not in ("0", "1", "2"):
-        raise bad_request("level must be 0, 1 or 2", "level")
+        raise Malformed("level must be 0, 1 or 2", "query.level")
     return int(text)
+
+
+def _text_tokens(body: dict[str, Any]) -> list[int]:
+    prompt = body.get("prompt")
+    if not isinstance(prompt, str):
+        raise malformed("prompt must be a string", "prompt")
+    return tokenizer.encode(prompt)

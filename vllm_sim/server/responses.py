@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from vllm_sim.server import fields
-from vllm_sim.server.errors import bad_request
+from vllm_sim.server.errors import malformed
 from vllm_sim.server.fields import Wishes
 from vllm_sim.server.plain import answer
 from vllm_sim.server.sse import EventStream
@@ -21,6 +21,29 @@ if TYPE_CHECKING:
     from vllm_sim.server.site import Site
 
 Json = dict[str, Any]
+SETTINGS: Json = {
+    "metadata": None,
+    "parallel_tool_calls": True,
+    "tool_choice": "none",
+    "tools": [],
+    "background": False,
+    "max_tool_calls": None,
+    "previous_response_id": None,
+    "prompt": None,
+    "reasoning": None,
+    "service_tier": "auto",
+    "text": None,
+    "top_logprobs": None,
+    "truncation": "disabled",
+    "user": None,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "kv_transfer_params": None,
+    "ec_transfer_params": None,
+    "input_messages": None,
+    "output_messages": None,
+}
+"""What every response object repeats of a request that asked for none of it."""
 
 
 def input_rows(body: Json) -> list[Json]:
@@ -37,7 +60,7 @@ def input_rows(body: Json) -> list[Json]:
             for item in given
         ]
         return [*rows, *turns]
-    raise bad_request("input must be a string or a list of messages", "input")
+    raise malformed("input must be a string or a list of messages", "input")
 
 
 class Responses:
@@ -56,52 +79,67 @@ class Responses:
         told = site.answer(prompt, wishes, said=flat_text(rows[-1]["content"]))
         rid = site.request_id(request)
         job = site.job(request, prompt, told, wishes, model=model, lora=lora, request_id=rid)
-        reply = ResponseReply(site, rid, model)
+        limit = wishes.max_tokens or site.replica.model_len - len(prompt)
+        reply = ResponseReply(site, rid, model, body, limit)
         return await (reply.streamed(request, job) if wishes.stream else reply.whole(job))
 
 
 class ResponseReply:
     """One response on its way out; also the listener of its generation."""
 
-    def __init__(self, site: Site, rid: str, model: str) -> None:
+    def __init__(self, site: Site, rid: str, model: str, body: Json, limit: int) -> None:
         self._site = site
         self._rid = rid
         self._model = model
+        self._body = body
+        self._limit = limit
         self._created = int(time())
         self._stream: EventStream | None = None
         self._number = 0
 
-    def _item(self, text: str, status: str) -> Json:
-        part = {"type": "output_text", "text": text, "annotations": []}
+    @property
+    def _message(self) -> str:
+        return f"msg_{self._rid}"
+
+    def _item(self, content: list[Json], status: str) -> Json:
         return {
-            "id": f"msg_{self._rid}",
-            "type": "message",
+            "id": self._message,
+            "content": content,
             "role": "assistant",
             "status": status,
-            "content": [part],
+            "type": "message",
+            "phase": None,
         }
 
     def _response(self, generation: Generation, *, final: bool) -> Json:
         cut = final and generation.done.result() == "length"
-        status = "in_progress" if not final else "incomplete" if cut else "completed"
         return {
             "id": f"resp_{self._rid}",
-            "object": "response",
             "created_at": self._created,
-            "model": self._model,
-            "status": status,
             "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
-            "output": [self._item(generation.text(), "completed")] if final else [],
+            "instructions": self._body.get("instructions"),
+            "model": self._model,
+            "object": "response",
+            "output": [self._item([part_of(generation.text())], "completed")] if final else [],
+            "temperature": fields.number(self._body, "temperature", 1.0),
+            "top_p": fields.number(self._body, "top_p", 1.0),
+            "max_output_tokens": self._limit,
+            "status": "in_progress" if not final else "incomplete" if cut else "completed",
             "usage": self._usage(generation) if final else None,
+            **SETTINGS,
         }
 
     def _usage(self, generation: Generation) -> Json:
         prompt, said = len(generation.job.prompt), generation.produced
+        turns: Json = {"input_tokens_per_turn": [], "cached_tokens_per_turn": []}
+        out_turns: Json = {"output_tokens_per_turn": [], "tool_output_tokens_per_turn": []}
+        written = self._site.written_tokens(generation)
+        cache = {"cached_tokens": generation.cached_tokens, "cache_write_tokens": written}
         return {
             "input_tokens": prompt,
-            "input_tokens_details": {"cached_tokens": generation.cached_tokens},
+            "input_tokens_details": {**cache, **turns},
             "output_tokens": said,
-            "output_tokens_details": {"reasoning_tokens": 0},
+            "output_tokens_details": {"reasoning_tokens": 0, "tool_output_tokens": 0, **out_turns},
             "total_tokens": prompt + said,
         }
 
@@ -117,26 +155,42 @@ class ResponseReply:
             generation = generations[0]
             self._stream = stream = EventStream(request, {})
             await stream.open()
-            self._send("response.created", {"response": self._response(generation, final=False)})
+            for kind in ("response.created", "response.in_progress"):
+                self._send(kind, {"response": self._response(generation, final=False)})
             await self._site.finished(generations)
-            text = generation.text()
-            self._send("response.output_text.done", {"output_index": 0, "text": text})
-            item = self._item(text, "completed")
-            self._send("response.output_item.done", {"output_index": 0, "item": item})
-            done = self._response(generation, final=True)
-            self._send("response.completed", {"response": done})
+            self._finish(generation)
             return await stream.close()
+
+    def _finish(self, generation: Generation) -> None:
+        text = generation.text()
+        part = part_of(text)
+        self._send_part("response.output_text.done", {"text": text, "logprobs": []})
+        self._send_part("response.content_part.done", {"part": part})
+        item = self._item([part], "completed")
+        self._send("response.output_item.done", {"output_index": 0, "item": item})
+        self._send("response.completed", {"response": self._response(generation, final=True)})
 
     def tokens(self, generation: Generation, first: int, end: int) -> None:
         if first == 0:
-            item = self._item("", "in_progress")
+            item = self._item([], "in_progress")
             self._send("response.output_item.added", {"output_index": 0, "item": item})
+            self._send_part("response.content_part.added", {"part": part_of("", [])})
         text = tokenizer.decode(generation.job.answer[first:end])
-        self._send("response.output_text.delta", {"output_index": 0, "delta": text}, tokens=1)
+        said = {"delta": text, "logprobs": []}
+        self._send_part("response.output_text.delta", said, tokens=end - first)
 
-    def _send(self, kind: str, fields: Json, *, tokens: int = 0) -> None:
+    def _send_part(self, kind: str, said: Json, *, tokens: int = 0) -> None:
+        place = {"content_index": 0, "item_id": self._message, "output_index": 0}
+        self._send(kind, {**place, **said}, tokens=tokens)
+
+    def _send(self, kind: str, said: Json, *, tokens: int = 0) -> None:
         if self._stream is not None:
-            body = {"type": kind, "sequence_number": self._number, **fields}
+            body = {**said, "sequence_number": self._number, "type": kind}
             self._number += 1
             data = msgspec.json.encode(body)
             self._stream.write(b"event: %b\ndata: %b\n\n" % (kind.encode(), data), tokens=tokens)
+
+
+def part_of(text: str, logprobs: list[Json] | None = None) -> Json:
+    """The text as a part of a message."""
+    return {"annotations": [], "text": text, "type": "output_text", "logprobs": logprobs}

@@ -87,6 +87,7 @@ class Site:
                 least=wishes.min_tokens,
                 ignore_eos=wishes.ignore_eos,
                 salt=salt,
+                allowed=wishes.allowed,
             )
         return _stopped(answer, wishes.stop)
 
@@ -127,7 +128,8 @@ class Site:
                 priority = int(header)
             except ValueError:
                 raise bad_request("X-Vllm-Priority must be an integer", "priority") from None
-        if priority and self.options.policy != "priority":
+        refused = self.options.policy != "priority" and not self.replica.version.within((0, 32))
+        if priority and refused:
             raise bad_request(
                 "Got priority but the scheduling policy is fcfs; start with "
                 "--scheduling-policy priority to use it.",
@@ -174,23 +176,18 @@ class Site:
             "remote_num_tokens": len(job.prompt),
         }
 
-    def usage(self, generations: Sequence[Generation]) -> dict[str, Any]:
-        """Token counts of one prompt and all its choices."""
+    def written_tokens(self, generation: Generation) -> int:
+        """Tokens of the prompt's full blocks that were not in the cache before."""
+        size = self.options.block_size
+        return max(len(generation.job.prompt) // size * size - generation.cached_tokens, 0)
+
+    def counts_of(self, generations: Sequence[Generation]) -> tuple[int, int, int]:
+        """Tokens of the prompts, of all answers, and those of the prompts that were cached."""
         prompts = {id(generation.job.prompt): generation for generation in generations}
         prompt = sum(len(generation.job.prompt) for generation in prompts.values())
         completion = sum(generation.produced for generation in generations)
         cached = sum(generation.cached_tokens for generation in prompts.values())
-        return usage_of(prompt, completion, cached)
-
-
-def usage_of(prompt: int, completion: int, cached: int) -> dict[str, Any]:
-    """OpenAI's usage object."""
-    return {
-        "prompt_tokens": prompt,
-        "total_tokens": prompt + completion,
-        "completion_tokens": completion,
-        "prompt_tokens_details": {"cached_tokens": cached},
-    }
+        return prompt, completion, cached
 
 
 def _stopped(answer: Answer, stops: Iterable[str]) -> Answer:

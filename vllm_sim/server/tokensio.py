@@ -14,6 +14,7 @@ from vllm_sim.server import fields
 from vllm_sim.server.anthropic import messages_prompt
 from vllm_sim.server.errors import bad_request
 from vllm_sim.server.fields import Wishes, check_length
+from vllm_sim.server.forms import TEXT, usage_of, whole_details
 from vllm_sim.server.openai import chat_prompt, completion_prompts
 from vllm_sim.server.plain import answer
 from vllm_sim.server.responses import input_rows
@@ -67,7 +68,7 @@ class TokensIO:
                 "choices": [choice],
                 "prompt_logprobs": None,
                 "kv_transfer_params": site.transfer_params(made),
-                "usage": site.usage(generations),
+                "usage": _usage(*site.counts_of(generations)),
             }
         )
 
@@ -136,10 +137,14 @@ class TokensIO:
             {"object": "embedding", "index": index, "embedding": _vector(prompt, size or 1, packed)}
             for index, prompt in enumerate(prompts)
         ]
-        usage = site.usage(generations)
+        usage = _usage(*site.counts_of(generations))
         return answer(
             {"id": f"embd-{rid}", "object": "list", "model": model, "data": rows, "usage": usage}
         )
+
+
+def _usage(prompt: int, completion: int, cached: int) -> Json:
+    return {**usage_of(prompt, completion), **whole_details(TEXT, cached, 0)}
 
 
 def _vector(tokens: list[int], size: int, packed: bool) -> list[float] | str:

@@ -59,8 +59,10 @@ class AnswerSource:
         least: int = 0,
         ignore_eos: bool = False,
         salt: int = 0,
+        allowed: Sequence[int] = (),
     ) -> Answer:
-        """An answer of at most `limit` (None: no wish) and `room` tokens, at least one."""
+        """An answer of at most `limit` (None: no wish) and `room` tokens, at least one, made of the
+        `allowed` ids where there are such."""
         rng = self._rng(prompt, salt)
         most = max(min(room, limit if limit is not None else room), 1)
         if ignore_eos and limit is not None:
@@ -70,7 +72,7 @@ class AnswerSource:
         else:
             count = self._draw(rng, most)
         count = min(max(count, least, 1), most)
-        return Answer(rng.choices(WORDS, k=count), "length" if count >= most else "stop")
+        return Answer(rng.choices(allowed or WORDS, k=count), "length" if count >= most else "stop")
 
     def echo(self, text: str, *, limit: int | None, room: int) -> Answer:
         """The user's own words, cut at the limit."""
