@@ -42,11 +42,16 @@ class LoraInfo:
 
 @dataclass(slots=True)
 class Page:
-    """Builds the text family by family."""
+    """Builds the text family by family.
+
+    `created` is the unix time of the counters' start, which each counter and histogram shows in a
+    gauge of its own, as Prometheus' client library for Python does.
+    """
 
     version: Version
     model: str
     engine: int
+    created: float = 0.0
     _lines: list[str] = field(default_factory=list)
 
     def text(self) -> str:
@@ -100,7 +105,9 @@ class Page:
             "prompt_tokens_recomputed": 0,
             "prompt_tokens_cached": record.cached_tokens,
             "generation_tokens": stats.generation_tokens,
-            "corrupted_requests": 0,
+            "estimated_flops_per_gpu": 0,
+            "estimated_read_bytes_per_gpu": 0,
+            "estimated_write_bytes_per_gpu": 0,
         }
         for name, value in values.items():
             self._counter(name, {(): value})
@@ -123,10 +130,11 @@ class Page:
         name = "admission_rejections"
         if not exposes(self.version, name):
             return
-        self._head(f"vllm:{name}", "counter")
-        for reason, value in record.rejections.items():
-            labels = (("model_name", self.model), ("reason", reason))
-            self._sample(f"vllm:{name}_total", labels, value)
+        values: dict[Labels, float] = {
+            (("model_name", self.model), ("reason", reason)): value
+            for reason, value in record.rejections.items()
+        }
+        self._counted(f"vllm:{name}", values)
 
     def histograms(self, histograms: Mapping[str, Histogram]) -> None:
         """Every histogram, the gap between tokens under its old name too where that existed."""
@@ -146,6 +154,7 @@ class Page:
             self._sample(f"{full}_bucket", (*self._labels, ("le", str(bound))), seen)
         self._sample(f"{full}_count", self._labels, seen)
         self._sample(f"{full}_sum", self._labels, histogram.total)
+        self._begun(full, (self._labels,))
 
     def cache_config(self, settings: Mapping[str, str]) -> None:
         """The cache's settings as labels of a constant 1."""
@@ -172,9 +181,20 @@ class Page:
 
     def _counter(self, name: str, values: Mapping[Labels, float]) -> None:
         if exposes(self.version, name):
-            self._head(f"vllm:{name}", "counter")
-            for labels, value in values.items():
-                self._sample(f"vllm:{name}_total", (*self._labels, *labels), value)
+            shown = {(*self._labels, *labels): value for labels, value in values.items()}
+            self._counted(f"vllm:{name}", shown)
+
+    def _counted(self, full: str, values: Mapping[Labels, float]) -> None:
+        self._head(full, "counter")
+        for labels, value in values.items():
+            self._sample(f"{full}_total", labels, value)
+        self._begun(full, values)
+
+    def _begun(self, full: str, series: Iterable[Labels]) -> None:
+        """Since when the series count."""
+        self._head(f"{full}_created", "gauge")
+        for labels in series:
+            self._sample(f"{full}_created", labels, self.created)
 
     def _counter_by(self, name: str, label: str, values: Mapping[str, float]) -> None:
         self._counter(name, {((label, key),): value for key, value in values.items()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from time import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -72,9 +73,11 @@ class Histogram:
 
 @dataclass(slots=True)
 class Record:
-    """Histograms and request counters of one engine; `limit` is max_model_len."""
+    """Histograms and request counters of one engine; `limit` is max_model_len, `begun`
+    the unix time they count from."""
 
     limit: int
+    begun: float = field(default_factory=time)
     histograms: dict[str, Histogram] = field(init=False)
     finished: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FINISH_REASONS, 0))
     rejections: dict[str, int] = field(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from vllm_sim import hashing
 from vllm_sim.engine import Engine, PacedEngine, Request
 from vllm_sim.kvevents.encode import encode_batch
+from vllm_sim.metrics.cache import CacheShape, cache_settings
 from vllm_sim.metrics.page import Gauges, LoraInfo, Page
 from vllm_sim.metrics.record import FINISH_REASONS, Record
 from vllm_sim.server.errors import ApiError
@@ -291,7 +292,7 @@ class Replica:
 
     def page(self, gauges: Gauges | None = None) -> str:
         """/metrics; `gauges` replaces the true ones."""
-        page = Page(self.version, self.options.names[0], self.rank)
+        page = Page(self.version, self.options.names[0], self.rank, self.record.begun)
         page.gauges(gauges or self.gauges())
         page.counters(self.engine.stats, self.record)
         page.histograms(self.record.histograms)
@@ -306,15 +307,13 @@ class Replica:
 
     def _cache_settings(self) -> dict[str, str]:
         config = self.engine.config
-        settings = {
-            "block_size": str(config.block_size),
-            "num_gpu_blocks": str(config.blocks),
-            "cache_dtype": "auto",
-            "gpu_memory_utilization": "0.92",
-            "enable_prefix_caching": str(config.enable_prefix_caching),
-            "prefix_caching_hash_algo": "sha256_cbor",
-        }
-        if self.version.within((0, 33)):
-            settings["kv_cache_size_tokens"] = str((config.blocks - 1) * config.block_size)
-            settings["hash_block_size"] = str(config.block_size)
-        return settings
+        return cache_settings(
+            self.version,
+            CacheShape(
+                block_size=config.block_size,
+                blocks=config.blocks,
+                overridden=self.options.kv_blocks,
+                caching=config.enable_prefix_caching,
+                model_len=self.model_len,
+            ),
+        )

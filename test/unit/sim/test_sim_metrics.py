@@ -95,18 +95,25 @@ def test_the_newest_adapters_have_the_greatest_value():
 
 HISTORY = [
     ("gpu_cache_usage_perc", {"0.8.5", "0.9.2", "0.10.2", "0.11.2"}),
-    ("kv_cache_usage_perc", {"0.9.2", "0.10.2", "0.11.2", "0.19.1", "0.24.0", "0.33.0"}),
+    ("kv_cache_usage_perc", {"0.9.2", "0.10.2", "0.11.2", "0.19.1", "0.24.0", "0.32.0", "0.33.0"}),
     ("gpu_prefix_cache_hits_total", {"0.8.5", "0.9.2", "0.10.2", "0.11.2"}),
     ("time_per_output_token_seconds_count", {"0.8.5", "0.9.2", "0.10.2", "0.11.2"}),
-    ("inter_token_latency_seconds_count", {"0.10.2", "0.11.2", "0.19.1", "0.24.0", "0.33.0"}),
-    ("num_requests_waiting_by_reason", {"0.24.0", "0.33.0"}),
+    (
+        "inter_token_latency_seconds_count",
+        {"0.10.2", "0.11.2", "0.19.1", "0.24.0", "0.32.0", "0.33.0"},
+    ),
+    ("num_requests_waiting_by_reason", {"0.24.0", "0.32.0", "0.33.0"}),
     ("num_requests_kv_fetch_by_stage", {"0.33.0"}),
-    ("engine_sleep_state", {"0.11.2", "0.19.1", "0.24.0", "0.33.0"}),
+    ("engine_sleep_state", {"0.11.2", "0.19.1", "0.24.0", "0.32.0", "0.33.0"}),
     ("prompt_tokens_recomputed_total", {"0.19.1"}),
-    ("admission_rejections_total", {"0.33.0"}),
-    ("num_requests_waiting", {"0.8.5", "0.9.2", "0.10.2", "0.11.2", "0.19.1", "0.24.0", "0.33.0"}),
+    ("admission_rejections_total", {"0.32.0", "0.33.0"}),
+    ("prompt_tokens_cached_total", {"0.32.0", "0.33.0"}),
+    (
+        "num_requests_waiting",
+        {"0.8.5", "0.9.2", "0.10.2", "0.11.2", "0.19.1", "0.24.0", "0.32.0", "0.33.0"},
+    ),
 ]
-VERSIONS = ("0.8.5", "0.9.2", "0.10.2", "0.11.2", "0.19.1", "0.24.0", "0.33.0")
+VERSIONS = ("0.8.5", "0.9.2", "0.10.2", "0.11.2", "0.19.1", "0.24.0", "0.32.0", "0.33.0")
 
 
 @pytest.mark.parametrize(("name", "versions"), HISTORY, ids=[name for name, _ in HISTORY])
