@@ -61,6 +61,7 @@ class Replica:
         self._advance()
         engine, stats = self.engine, self.engine.stats
         waiting, running = engine.num_waiting, engine.num_running
+        busy = waiting or running
         return Sample(
             waiting=waiting,
             running=running,
@@ -68,7 +69,8 @@ class Replica:
             lora=self._loras(),
             kv_blocks=self._config.blocks,
             block_size=self._config.block_size,
-            prefilled_tokens=stats.prompt_tokens - stats.prefix_hits if waiting else math.nan,
+            prefilled_tokens=stats.prompt_tokens - stats.prefix_hits if busy else math.nan,
+            generated_tokens=stats.generation_tokens if busy else math.nan,
             custom={"raw_waiting": waiting, "raw_running": running},
         )
 

@@ -4,6 +4,7 @@ import math
 
 from epp.datastore.account import Account, corrected
 from epp.datastore.ejection import Breaker
+from epp.datastore.pace import Pace, PoolPace
 from epp.datastore.rate import PrefillRate
 from epp.datastore.sample import Sample
 from epp.datastore.settings import StoreSettings
@@ -24,6 +25,7 @@ class Entry:
         "born",
         "breaker",
         "endpoint",
+        "pace",
         "refused",
         "row",
         "sample",
@@ -33,13 +35,21 @@ class Entry:
         "started",
     )
 
-    def __init__(self, endpoint: Endpoint, slot: int, born: float, settings: StoreSettings) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        slot: int,
+        born: float,
+        settings: StoreSettings,
+        pool_pace: PoolPace,
+    ) -> None:
         self.endpoint = endpoint
         self.slot = slot
         self.row = NOWHERE
         self.born = born
         """When it became ready, on our clock; slow start counts from here."""
         self.account = Account(PrefillRate(settings.prefill_prior))
+        self.pace = Pace(pool_pace)
         self.breaker = Breaker(settings)
         self.sample = EMPTY
         self.started = -math.inf
@@ -63,5 +73,6 @@ class Entry:
             # A queue at both ends: the engine had prompts to work on all the time between.
             tokens = sample.prefilled_tokens - self.sample.prefilled_tokens
             self.account.learn(tokens, started - self.started, now)
+        self.pace.saw(sample, started)
         self.account.saw(started - arrival_delay)
         self.sample, self.started, self.scrape_error = sample, started, ""

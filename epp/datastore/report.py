@@ -87,6 +87,7 @@ def describe(entry: Entry, now: float, *, pickable: bool) -> dict[str, Any]:
             "unseen": account.unseen,
         },
         "prefill_rate": account.rate.value,
+        "slowness": entry.pace.slowness,
         "max_running": _finite(sample.max_running),
         "kv_blocks": sample.kv_blocks,
         "block_size": sample.block_size,

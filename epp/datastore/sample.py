@@ -35,6 +35,8 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     sleeping: bool = False
     prefilled_tokens: float = math.nan
     """Counter of prompt tokens computed, not taken from cache, so far; read only while requests
-    wait, else NaN."""
+    run or wait, else NaN."""
+    generated_tokens: float = math.nan
+    """Counter of tokens of answers so far, likewise."""
     custom: Mapping[str, float] = {}
     """Further gauges, each a column of the view under its name."""

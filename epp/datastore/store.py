@@ -14,6 +14,7 @@ import structlog
 from epp.datastore.entry import NOWHERE, Entry
 from epp.datastore.ledger import Ledger, Reservation
 from epp.datastore.members import Members, Slots
+from epp.datastore.pace import PoolPace
 from epp.datastore.report import Totals, describe, totals
 from epp.datastore.sample import Sample
 from epp.datastore.settings import StoreSettings
@@ -55,6 +56,7 @@ class Datastore:
             self._judge,
             self._first_token,
         )
+        self._pool_pace = PoolPace()
         self._shelves = Shelves()
         self._subscribers: list[Subscriber] = []
         self._removal_hearers: list[Callable[[int], None]] = []
@@ -120,7 +122,7 @@ class Datastore:
 
     def _new_entry(self, endpoint: Endpoint, synced: bool) -> Entry:
         born = self._born(endpoint, self._clock() if synced else -math.inf)
-        return Entry(endpoint, self._slots.take(), born, self._settings)
+        return Entry(endpoint, self._slots.take(), born, self._settings, self._pool_pace)
 
     def _born(self, endpoint: Endpoint, otherwise: float) -> float:
         if endpoint.ready_since is None:
@@ -243,7 +245,8 @@ class Datastore:
         Besides the columns of `PoolView`: `inflight_decoding` (requests past their first token),
         `unseen_tokens` (uncached prompt tokens of ours that came too late for the last scrape's
         `kv_usage`), `warmth` (0..1 while an endpoint is new), `max_running` (NaN if unknown),
-        `kv_blocks` and `block_size` (0 if unknown), `prefill_rate` (tokens per second), `lora` (of
+        `kv_blocks` and `block_size` (0 if unknown), `prefill_rate` (tokens per second),
+        `slowness` (seconds its work takes over what it takes elsewhere, 1 if unknown), `lora` (of
         `LoraState`), and whatever samples brought under `custom`.
         """
         now = self._clock()
@@ -265,7 +268,7 @@ class Datastore:
         """
         entry = self._entries.get(endpoint.key)
         if entry is None:
-            entry = Entry(endpoint, NOWHERE, -math.inf, self._settings)
+            entry = Entry(endpoint, NOWHERE, -math.inf, self._settings, self._pool_pace)
         reservation = self._ledger.open(entry, tokens, request_id, drain=drain)
         if entry.breaker.on_probation:
             self._rearrange = True

@@ -25,6 +25,7 @@ GAUGES: Final = (
     "max_running",
     "kv_blocks",
     "block_size",
+    "slowness",
 )
 TIMES: Final = ("started", "stale_at", "born")
 DRAINS: Final = ("level", "settled_at", "front_at")
@@ -186,6 +187,7 @@ class Table:
             sample.max_running,
             sample.kv_blocks,
             sample.block_size,
+            entry.pace.slowness,
         )
         self._lora[row] = sample.lora
         for name, column in self._custom.items():

@@ -42,6 +42,7 @@ class Dialect:
     sleep_state: Specs = ()
     prompt_tokens: Specs = ()
     cached_tokens: Specs = ()
+    generated_tokens: Specs = ()
     custom: Mapping[str, MetricSpec] = field(default_factory=dict)
 
     def speaks(self, page: bytes) -> bool:
@@ -58,18 +59,20 @@ class Dialect:
             wanted = " or ".join(spec.family for spec in self.waiting + self.running)
             raise PageError(f"no {wanted} in the page: is this a {self.name} server?")
         sizes, blocks = self._cache(page)
-        queued = _total(waiting)
+        queued, batch = _total(waiting), _total(running)
+        busy = queued or batch
         return Sample(
             waiting=queued,
-            running=_total(running),
+            running=batch,
             kv_usage=_usage(_first(self.kv_usage, page), blocks),
             lora=_lora(_first(self.lora, page)),
             max_running=_sum(_first(self.max_running, page)),
             kv_blocks=int(sum(blocks.values())),
             block_size=int(max(sizes.values(), default=0)),
             sleeping=_sleeping(_first(self.sleep_state, page)),
-            # Tells a rate only while there is a queue; not worth two searches otherwise.
-            prefilled_tokens=self._prefilled(page) if queued else math.nan,
+            # They tell how fast it works only while it does; not worth three searches otherwise.
+            prefilled_tokens=self._prefilled(page) if busy else math.nan,
+            generated_tokens=_sum(_first(self.generated_tokens, page)) if busy else math.nan,
             custom=self._customs(page),
         )
 
@@ -185,6 +188,7 @@ VLLM: Final = Dialect(
     sleep_state=specs("vllm:engine_sleep_state"),
     prompt_tokens=specs("vllm:prompt_tokens_total"),
     cached_tokens=specs("vllm:prefix_cache_hits_total", "vllm:gpu_prefix_cache_hits_total"),
+    generated_tokens=specs("vllm:generation_tokens_total"),
 )
 SGLANG: Final = Dialect(
     name="sglang",

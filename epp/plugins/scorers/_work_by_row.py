@@ -45,6 +45,7 @@ def costs_by_row(weights: Weights, pool: PoolView) -> list[float]:
         for tokens, w, r, mine, believed, uncached in loads
     ]
     _add_memory(costs, weights, computed, queued, pool)
+    _times_slowness(costs, pool)
     _divide_by_warmth(costs, weights.coldest, pool)
     return costs if all(fresh) else _stale_behind(costs, fresh)
 
@@ -90,6 +91,15 @@ def _add_memory(
 def _promised(queued: Sequence[float], pool: PoolView) -> Iterable[float]:
     unseen = pool.get("unseen_tokens")
     return queued if unseen is None else map(max, queued, unseen.tolist())
+
+
+def _times_slowness(costs: list[float], pool: PoolView) -> None:
+    known = pool.get("slowness")
+    if known is None:
+        return
+    for row, slow in enumerate(known.tolist()):
+        if slow != 1.0:
+            costs[row] *= slow
 
 
 def _divide_by_warmth(costs: list[float], coldest: float, pool: PoolView) -> None:

@@ -26,25 +26,27 @@ against 36 for 10 endpoints, even at 25 (test/bench/bench_plugins.py)."""
 class ExpectedWorkScorer:
     """expected-work-scorer: prefers endpoints with the least work before the answer, in tokens.
 
-    Formula: cost = (uncached * pressure + queued + memory * scarcity + output * (1 + batch)) /
-    warmth, in tokens; the score is (least cost) / cost. `uncached` prompt tokens are computed
-    there, a match counting only when it covers at least affinityGate of the prompt; `queued` are
-    the prefill tokens ahead (ours in flight, and those of waiting requests that others sent);
-    `memory` is what the request takes of KV memory, uncached + output; `output` is outputTokens or
-    the client's limit, and as many tokens are computed for each of the `batch` before the answer is
-    done. `pressure` = 1 + (median queued) / (prompt tokens): what is computed again also delays the
-    requests that wait behind it. `scarcity` = e^(4u) - 1, u being the share of the endpoint's KV
-    memory that is held, or promised since the scrape: a token of memory costs the pool the more the
-    less is left, for others must wait for it, are preempted or lose their prefixes (the exponential
-    price of capacity of Aspnes, Azar et al., "On-line routing of virtual circuits", 1997, which is
-    competitive whatever comes). So a prefix is copied freely into empty memory and hardly ever into
-    full. A LoRA adapter that does not run there costs half a second of prompts to load; endpoints
-    whose places are all taken stand behind. Endpoints with metrics that are too old are rated by
-    our own requests there and stand behind all fresh ones.
+    Formula: cost = (uncached * pressure + queued + memory * scarcity + output * (1 + batch)) *
+    slowness / warmth, in tokens; the score is (least cost) / cost. `uncached` prompt tokens are
+    computed there, a match counting only when it covers at least affinityGate of the prompt;
+    `queued` are the prefill tokens ahead (ours in flight, and those of waiting requests that others
+    sent); `memory` is what the request takes of KV memory, uncached + output; `output` is
+    outputTokens or the client's limit, and as many tokens are computed for each of the `batch`
+    before the answer is done. `pressure` = 1 + (median queued) / (prompt tokens): what is computed
+    again also delays the requests that wait behind it. `scarcity` = e^(4u) - 1, u being the share
+    of the endpoint's KV memory that is held, or promised since the scrape: a token of memory costs
+    the pool the more the less is left, for others must wait for it, are preempted or lose their
+    prefixes (the exponential price of capacity of Aspnes, Azar et al., "On-line routing of virtual
+    circuits", 1997, which is competitive whatever comes). So a prefix is copied freely into empty
+    memory and hardly ever into full. `slowness` is what the endpoint's work takes over what it
+    takes elsewhere, learned from its counters of tokens, 1 where they say nothing. A LoRA adapter
+    that does not run there costs half a second of prompts to load; endpoints whose places are all
+    taken stand behind. Endpoints with metrics that are too old are rated by our own requests there
+    and stand behind all fresh ones.
     Parameters: affinityGate (share of the prompt, 0..1, default 0.1), outputTokens (expected where
     the client sets no lower limit, default 256).
     Reads: waiting, running, inflight_requests, inflight_tokens, kv_usage, fresh; prefix_tokens,
-    unseen_tokens, kv_blocks, block_size, warmth, lora, prefill_rate where known.
+    unseen_tokens, kv_blocks, block_size, slowness, warmth, lora, prefill_rate where known.
     Differs from the Go picker: it has no such scorer; its default adds queue, KV and prefix ratios.
     Example:
         - type: expected-work-scorer
@@ -104,7 +106,7 @@ class ExpectedWorkScorer:
         computed, output = self._computed(request, pool), self._expected_output(request)
         tokens = queued + computed * pressure(request.prompt_tokens, queued)
         tokens += output * (1.0 + batch(pool)) + (computed + output) * scarcity(queued, pool)
-        return tokens / warmth(pool)
+        return tokens * slowness(pool) / warmth(pool)
 
     def _computed(self, request: Request, pool: PoolView) -> Column | int:
         """Prompt tokens to compute: all but those of a match that is worth following."""
@@ -167,6 +169,12 @@ def promised(queued: Column, pool: PoolView) -> Column:
     """Tokens of KV memory that the gauge does not show yet."""
     unseen = pool.get("unseen_tokens")
     return queued if unseen is None else np.maximum(queued, unseen)
+
+
+def slowness(pool: PoolView) -> Column | float:
+    """What each endpoint's work takes over what it takes elsewhere, above 0."""
+    known = pool.get("slowness")
+    return 1.0 if known is None else known
 
 
 def warmth(pool: PoolView) -> Column | float:

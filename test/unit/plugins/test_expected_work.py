@@ -66,6 +66,7 @@ def memory(usage):
             [1256, 1256],
             id="hot-prefix-still-followed",
         ),
+        pytest.param({"slowness": [1, 2]}, [1256, 2512], id="twice-as-slow"),
         pytest.param({"warmth": [1, 0.5]}, [1256, 2512], id="half-warm"),
         pytest.param({"warmth": [1, 0]}, [1256, 16 * 1256], id="cold-still-gets-a-share"),
         pytest.param(
@@ -339,6 +340,7 @@ def test_scores_are_above_zero_and_the_best_has_one(tokens, rows):
                 "kv_blocks": st.sampled_from([0.0, 100.0, 27_000.0]),
                 "block_size": st.sampled_from([0.0, 16.0]),
                 "warmth": st.sampled_from([0.0, 0.5, 1.0]),
+                "slowness": st.sampled_from([0.125, 1.0, 1.0, 1.9]),
             }
         ),
         min_size=1,

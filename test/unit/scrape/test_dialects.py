@@ -23,6 +23,8 @@ vllm:cache_config_info{block_size="16",engine="0",num_gpu_blocks="1000"} 1.0
 vllm:cache_config_info{block_size="16",engine="1",num_gpu_blocks="2000"} 1.0
 vllm:prefix_cache_hits_total{engine="0",model_name="m"} 40.0
 vllm:prompt_tokens_total{engine="0",model_name="m"} 100.0
+vllm:generation_tokens_total{engine="0",model_name="m"} 7.0
+vllm:generation_tokens_total{engine="1",model_name="m"} 2.0
 """
 
 
@@ -47,14 +49,21 @@ def test_sums_blocks_over_ranks():
     assert (sample.kv_blocks, sample.block_size) == (3000, 16)
 
 
-def test_counts_computed_prompt_tokens_while_requests_wait():
-    assert VLLM.sample(VLLM_PAGE).prefilled_tokens == 60
+def test_counts_tokens_of_prompts_and_answers_while_requests_run():
+    sample = VLLM.sample(VLLM_PAGE)
+
+    assert (sample.prefilled_tokens, sample.generated_tokens) == (60, 9)
 
 
-def test_does_not_count_prompt_tokens_while_none_wait():
-    sample = vllm("vllm:prompt_tokens_total 5", "vllm:prefix_cache_hits_total 1")
+def test_counts_no_tokens_of_an_idle_engine():
+    sample = vllm(
+        "vllm:prompt_tokens_total 5",
+        "vllm:prefix_cache_hits_total 1",
+        "vllm:generation_tokens_total 3",
+    )
 
     assert math.isnan(sample.prefilled_tokens)
+    assert math.isnan(sample.generated_tokens)
 
 
 @pytest.mark.parametrize(
