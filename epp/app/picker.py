@@ -262,7 +262,7 @@ class Picker:
             debug_host=options.debug_host,
             debug_port=None if options.debug_port < 0 else options.debug_port,
             authorize=self._authorize(),
-            tls=metrics_tls(options),
+            tls=metrics_tls(options, self._log),
         )
 
     def _queue_state(self) -> QueueState | None:

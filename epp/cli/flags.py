@@ -104,7 +104,7 @@ FLAGS: Final = (
 
 IGNORED: Final[Mapping[str, str]] = {
     "allow-experimental-plugins": "every plugin listed in the documentation may be used",
-    "enable-cert-reload": "that of ext_proc is always loaded again when its files change",
+    "enable-cert-reload": "certificates are always loaded again when their files change",
     "enable-grpc-stream-metrics": "open streams are always counted",
     "enable-pprof": "there is no Go profile to serve; see /debug/tasks",
     "grpc-max-recv-msg-size": "use --max-body-bytes",

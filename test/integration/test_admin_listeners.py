@@ -1,7 +1,9 @@
 """The admin listeners over real sockets: metrics for scrapers, debug pages for this machine."""
 
 import asyncio
+import datetime as dt
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,14 +13,18 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_open
 from prometheus_client.parser import text_string_to_metric_families as read_text
+from support.stores import Log
 
 from epp.admin import pages
 from epp.admin.debug import DebugSources
 from epp.admin.server import Admin
+from epp.app.metrics_tls import metrics_tls
+from epp.config.options import RunOptions
 from epp.observe.decisions import DecisionRecord
 from epp.observe.metrics import Metrics
 from epp.observe.picker_metrics import PickerMetrics
 from epp.observe.request_metrics import RequestMetrics
+from epp.wire.tls import self_signed
 
 RECORD = DecisionRecord(id="abc", client_id="theirs", destination="10.0.0.1:8000")
 SOURCES = DebugSources(
@@ -194,3 +200,20 @@ async def test_a_taken_port_leaves_nothing_open():
             await admin.start()
 
         assert admin.listening() == []
+
+
+async def test_metrics_are_served_as_the_certificate_of_the_moment(tmp_path):
+    def renew():
+        pair = self_signed(dt.datetime.now(dt.UTC))
+        (tmp_path / "tls.crt").write_bytes(pair.certificate)
+        (tmp_path / "tls.key").write_bytes(pair.key)
+
+    renew()
+    tls = metrics_tls(RunOptions(metrics_cert_dir=str(tmp_path)), Log())
+    async with serving(tls=tls) as (_, metrics, _):
+        address = metrics.replace("http://127.0.0.1", "https://localhost")
+        for _ in range(2):
+            trusting = ssl.create_default_context(cafile=tmp_path / "tls.crt")
+            async with aiohttp.ClientSession() as client, client.get(address, ssl=trusting) as got:
+                assert got.status == 200
+            renew()
