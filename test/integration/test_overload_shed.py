@@ -21,12 +21,12 @@ import time
 import numpy as np
 
 class SlowScorer:
-    """slow-scorer: no opinion, at the price of 30 ms of the event loop."""
+    """slow-scorer: no opinion, at the price of 150 ms of the event loop."""
 
     type = "slow-scorer"
 
     def score(self, request, pool):
-        time.sleep(0.03)
+        time.sleep(0.15)
         return np.zeros(len(pool))
 
 PLUGINS = (SlowScorer,)
@@ -43,7 +43,7 @@ CONFIG = {
     ],
 }
 CLIENTS = 60
-"""All at once they are worth 1.8 s of the loop, 18 times what it may lag."""
+"""All at once they are worth 9 s of the loop, 90 times what it may lag."""
 TOKENS = 120
 SIMS = ("--inter-token-latency=1s",)
 """50 ms a token: a stream of `TOKENS` outlasts the beginning of the overload."""
