@@ -130,7 +130,11 @@ class ExpiredWithoutEndpoints(Expired):
 
 
 class InternalFault(Refused):
-    """A bug or a broken plugin; `fault_id` is what the log line carries too."""
+    """A bug or a broken plugin; `fault_id` is what the log line carries too.
+
+    Its `__cause__` is what was raised, whose text may quote a prompt: only its type and the places
+    in its traceback may be shown.
+    """
 
     status = 500
     code = "Internal"

@@ -6,6 +6,7 @@ comes near a log line.
 """
 
 import logging
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TextIO, TypeAlias
@@ -182,8 +183,21 @@ class RefusalLog:
             reason=refusal.reason,
             message=refusal.message[:LONGEST_MESSAGE],
             seconds=round(seconds, 6),
+            **about_fault(refusal),
             **whose,
         )
+
+
+def about_fault(refusal: Refused) -> dict[str, object]:
+    """What a log line says of a fault of our own: what broke and where, never what it says: that
+    may quote a body."""
+    if not isinstance(refusal, InternalFault):
+        return {}
+    told: dict[str, object] = {"fault_id": refusal.fault_id}
+    if (cause := refusal.__cause__) is not None:
+        told["error"] = type(cause).__name__
+        told["trace"] = "".join(traceback.format_tb(cause.__traceback__))
+    return told
 
 
 def about(request: Request | None) -> dict[str, object]:

@@ -46,7 +46,7 @@ class Process:
     `told` hears of the wire's own refusals (limits, held bytes, and faults that a client sees),
     each with the head of its request;
     the path knows of those it raised. `replied` hears the seconds each placed request's replies
-    took to write. A fault is one line in the log.
+    took to write. A fault that no client sees is one line in the log.
     """
 
     def __init__(
@@ -239,16 +239,22 @@ class Session:
         self._end(status, str(fault))
 
     def _faulted(self, error: BaseException) -> None:
-        """Our fault: an id for the client, and a line in the log that says where, never what was
-        being worked on (an exception's text may quote a prompt)."""
+        """Our fault: an id for the client, and one line in the log that says where, never what was
+        being worked on (an exception's text may quote a prompt). Whoever is told of refusals
+        writes that line; it is ours where the client sees nothing of the fault."""
         fault = InternalFault(self._house.new_id())
-        self._log_fault(fault.fault_id, error)
-        if self._exchange.over:
+        fault.__cause__ = error
+        over = self._exchange.over
+        refused = not over and self._exchange.unanswered and self._house.told is not None
+        if not refused:
+            self._log_fault(fault.fault_id, error)
+        if over:
             return
-        refused = self._exchange.unanswered
-        self._perform(self._exchange.faulted(fault))
-        if refused:
-            self._tell(fault)
+        try:
+            self._perform(self._exchange.faulted(fault))
+        finally:
+            if refused:
+                self._tell(fault)
 
     def _guarded(self, step: Callable[[], Sequence[Effect]]) -> None:
         try:

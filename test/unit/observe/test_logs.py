@@ -152,6 +152,23 @@ def test_ten_times_as_many_of_our_own_faults_are_written():
     assert (levels, lines.read[-1]["count"]) == (["error"] * 10 + ["info"], 5)
 
 
+def test_a_fault_says_what_broke_and_where_and_nothing_of_what_was_read():
+    def broken(prompt: str) -> None:
+        raise KeyError(prompt)
+
+    lines, fault = Lines(), InternalFault("f1")
+    try:
+        broken(SECRET)
+    except KeyError as error:
+        fault.__cause__ = error
+    lines.refusals().refused(None, fault, 0.0)
+
+    (line,) = lines.read
+    assert (line["fault_id"], line["error"], line["level"]) == ("f1", "KeyError", "error")
+    assert "in broken" in line["trace"]
+    assert SECRET not in lines.text.getvalue()
+
+
 @pytest.mark.parametrize("encoder", ["json", "console"])
 def test_a_traceback_shows_no_local_variable(encoder):
     def broken(prompt: str) -> None:

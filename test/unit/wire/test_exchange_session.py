@@ -1,6 +1,7 @@
 """The session: decisions awaited or withdrawn, and every fault kept to its own stream."""
 
 import asyncio
+import io
 import json
 
 import pytest
@@ -18,7 +19,8 @@ from support.ext_proc import (
 )
 
 from epp.domain.response import Ending
-from epp.errors import Evicted, InternalFault, NoEndpoints, TooLarge
+from epp.errors import Evicted, NoEndpoints, TooLarge
+from epp.observe.logs import RefusalLog, build_log
 from epp.wire.budget import ByteBudget
 from epp.wire.calls import Cancellation, Status
 from epp.wire.exchange import ExchangeLimits
@@ -189,15 +191,30 @@ def test_a_path_that_breaks_answers_500_with_an_id_and_logs_no_prompt():
     stream.hear(request_headers(), request_body(PROMPT.encode(), end=True))
 
     answer = stream.call.replies[0].immediate_response
-    (line,) = stream.log.calls
+    (fault,) = stream.told
     assert answer.status.code == 500
-    assert line.kwargs["fault_id"] in json.loads(answer.body)["error"]["message"]
-    assert "in answer" in line.kwargs["trace"]
-    assert line.kwargs["error"] == "KeyError"
-    assert PROMPT not in repr(stream.log.calls)
+    assert fault.fault_id in json.loads(answer.body)["error"]["message"]
+    assert isinstance(fault.__cause__, KeyError)
     assert PROMPT.encode() not in answer.body
-    assert [type(refused) for refused in stream.told] == [InternalFault]
     assert stream.call.ends == [Status.OK]
+
+
+def test_a_fault_the_client_sees_is_one_line_of_the_log():
+    text = io.StringIO()
+    log = build_log(text)
+    stream = Stream(raising(KeyError(PROMPT)))
+    refusals = RefusalLog(log, clock=lambda: 0.0)
+    stream.process.log = log
+    stream.process.told = lambda refused, head: refusals.refused(None, refused, 0.0, head)
+
+    stream.hear(request_headers(), request_body(PROMPT.encode(), end=True))
+
+    (line,) = [json.loads(line) for line in text.getvalue().splitlines()]
+    answer = stream.call.replies[0].immediate_response
+    assert line["fault_id"] in json.loads(answer.body)["error"]["message"]
+    assert (line["event"], line["error"]) == ("request refused", "KeyError")
+    assert "in answer" in line["trace"]
+    assert PROMPT not in text.getvalue()
 
 
 async def test_a_waiting_path_that_breaks_answers_500():
@@ -222,6 +239,7 @@ def test_a_ticket_that_breaks_on_the_response_lets_the_response_go_on():
 
     assert stream.refused is None
     assert stream.told == []
+    assert [line.kwargs["error"] for line in stream.log.calls] == ["ZeroDivisionError"]
     assert stream.call.ends == [Status.OK]
     assert path.tickets[0].endings == [Ending.FAULT]
 
