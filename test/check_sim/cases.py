@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from check_sim.exchange import Case
+from check_sim.tiny_model import EOS
 
 MODEL = "tiny"
 MISSING = "no-such-model"
@@ -13,6 +14,8 @@ FULL = {"ignore_eos": True, "temperature": 0}
 LETTERS = list(range(97, 123))
 LONG = {**FULL, "allowed_token_ids": LETTERS}
 """Every answer reaches its limit and is clean text, so that streams have no gaps."""
+COMPACT = [*range(33, 127), EOS]
+"""No white space: a model of noise would fill JSON with it until its limit."""
 JSON = {"content-type": "application/json"}
 
 HELLO = [{"role": "user", "content": "say something"}]
@@ -73,6 +76,7 @@ PLAIN = (
     post("ping by POST", "/ping", {}),
     get("version", "/version"),
     get("load", "/load"),
+    get("metrics", "/metrics"),
     get("event sources", "/kv_event_sources"),
     get("no such path", "/v1/nothing"),
     get("wrong method", "/v1/chat/completions"),
@@ -86,7 +90,9 @@ COMPLETIONS = (
     text("two texts", prompt=["one", "two"]),
     text("two rows of ids", prompt=[IDS, IDS[:7]]),
     text("n", n=2, temperature=1),
-    text("stop text", stop=["\n\n\n"]),
+    text("stop text not met", stop=["\n\n\n"]),
+    text("stop text met", stop=["aaa"], allowed_token_ids=[97]),
+    text("stop text met in a stream", stop=["aaa"], allowed_token_ids=[97], stream=True),
     text("token ids returned", return_token_ids=True),
     text("no model"),
     text("cache salt", cache_salt="tenant"),
@@ -98,7 +104,7 @@ COMPLETIONS = (
     text("streamed", stream=True),
     text("streamed with usage", stream=True, stream_options=USAGE),
     text("streamed with running usage", stream=True, stream_options=CONTINUOUS),
-    text("streamed, n", stream=True, n=1, prompt=IDS),
+    text("streamed from ids", stream=True, prompt=IDS),
     text("streamed logprobs", stream=True, logprobs=1),
     text("streamed token ids", stream=True, return_token_ids=True),
 )
@@ -141,6 +147,7 @@ CHATS = (
     chat("system first", messages=[{"role": "system", "content": "be brief"}, *HELLO]),
     chat("max_completion_tokens", max_completion_tokens=4),
     chat("n", n=2, temperature=1),
+    chat("stop text met", stop=["aaa"], allowed_token_ids=[97]),
     chat("token ids returned", return_token_ids=True),
     chat("logprobs", logprobs=True, top_logprobs=2),
     chat("cache salt", cache_salt="tenant"),
@@ -156,7 +163,7 @@ CHATS = (
         tool_choice="required",
         max_tokens=200,
         ignore_eos=False,
-        allowed_token_ids=None,
+        allowed_token_ids=COMPACT,
     ),
     chat(
         "named tool",
@@ -164,7 +171,7 @@ CHATS = (
         tool_choice={"type": "function", "function": {"name": "weather"}},
         max_tokens=200,
         ignore_eos=False,
-        allowed_token_ids=None,
+        allowed_token_ids=COMPACT,
     ),
     chat(
         "tool streamed",
@@ -172,7 +179,7 @@ CHATS = (
         tool_choice={"type": "function", "function": {"name": "weather"}},
         max_tokens=200,
         ignore_eos=False,
-        allowed_token_ids=None,
+        allowed_token_ids=COMPACT,
         stream=True,
     ),
     chat("tools, none wanted", tools=[WEATHER], tool_choice="none"),
@@ -187,7 +194,7 @@ CHAT_ERRORS = (
     chat("unknown model", model=MISSING),
     chat("max_tokens is text", max_tokens="many"),
     chat("max_tokens beyond the model", max_tokens=5000),
-    chat("prompt too long", messages=[{"role": "user", "content": "x" * 3000}]),
+    chat("prompt too long", messages=[{"role": "user", "content": "x" * 12_000}]),
     chat("stream options without stream", stream_options=USAGE),
     chat("empty cache salt", cache_salt=""),
     chat("priority without its policy", priority=3),

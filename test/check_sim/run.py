@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -52,7 +53,7 @@ async def check(options: argparse.Namespace, folder: Path) -> int:
         real = await observed(options.vllm_python, folder)
     if options.keep:
         options.keep.write_text(json.dumps(real, separators=(",", ":")) + "\n")
-    simulated = await simulation(real["version"], folder)
+    simulated = await simulation(real["version"], folder, real["adapter"])
     verdict = judge(real, simulated, ALLOWED)
     print(f"vLLM {real['version']} and the simulator")
     print(table(verdict))
@@ -66,17 +67,18 @@ async def observed(python: Path, folder: Path) -> Recording:
         real_vllm(python, folder / "model", folder / "vllm.log") as place,
         _client() as client,
     ):
-        found = await record(client, place, str(folder / "adapter"))
-        return {"version": await version_of(client, place.url), **found}
+        adapter = str(folder / "adapter")
+        found = await record(client, place, adapter)
+        return {"version": await version_of(client, place.url), "adapter": adapter, **found}
 
 
-async def simulation(version: str, folder: Path) -> Recording:
-    """The recording of the simulator."""
+async def simulation(version: str, folder: Path, adapter: str) -> Recording:
+    """The recording of the simulator, which only takes the adapter's folder into its hashes."""
     async with (
         simulator(version, folder / "model", folder / "sim.log") as place,
         _client() as client,
     ):
-        return await record(client, place, str(folder / "adapter"))
+        return await record(client, place, adapter)
 
 
 def _client() -> aiohttp.ClientSession:
@@ -92,6 +94,7 @@ def main() -> int:
     options = parser.parse_args()
     if not options.vllm_python and not options.against:
         parser.error("give --vllm-python, the interpreter of an environment that has vLLM")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         try:

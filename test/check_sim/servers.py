@@ -116,7 +116,7 @@ async def simulator(version: str, model: Path, log: Path) -> AsyncIterator[Place
     """`vllm-sim` with the same flags, speaking as that version does."""
     ports = Ports.free()
     command = (sys.executable, "-m", "vllm_sim", "--model", str(model))
-    flags = ("--vllm-version", version, *SHARED, *ports.flags)
+    flags = ("--vllm-version", version, "--output-law", "exact", *SHARED, *ports.flags)
     async with _running((*command, *flags), ports.place, log, SIM_START_S) as place:
         yield place
 

@@ -18,7 +18,20 @@ if TYPE_CHECKING:
 Shape = Any
 
 TELLING = frozenset(
-    ("object", "type", "role", "finish_reason", "stop_reason", "status", "param", "code")
+    {
+        "object",
+        "type",
+        "role",
+        "finish_reason",
+        "stop_reason",
+        "status",
+        "param",
+        "code",
+        "owned_by",
+        "is_sleeping",
+        "is_paused",
+        "success",
+    }
 )
 """Keys whose value is part of the form: clients branch on it."""
 PREFIXED = frozenset({"id", "request_id", "item_id", "response_id"})
@@ -52,7 +65,7 @@ def _scalar(value: Any, key: str) -> str:
     if value is None:
         return "null"
     if isinstance(value, bool):
-        return "bool"
+        return f"bool={value}" if key in TELLING else "bool"
     if isinstance(value, (int, float)):
         kind = "int" if isinstance(value, int) else "float"
         return f"{kind}={value}" if key in TELLING else kind

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -73,17 +74,23 @@ def all_differences(real: Recording, simulated: Recording) -> Iterator[Differenc
 
 
 def _event_differences(real: Any, simulated: Any) -> Iterator[Difference]:
+    """Batches case by case; numbers must go up by one from batch to batch on both sides."""
     for name in dict.fromkeys([*real["batches"], *simulated["batches"]]):
         left, right = real["batches"].get(name, []), simulated["batches"].get(name, [])
         if len(left) != len(right):
             yield Difference(f"{name}: batches", _all_told(left), _all_told(right))
             continue
-        for (number, payload), (other_number, other) in zip(left, right, strict=True):
-            if number != other_number:
-                yield Difference(f"{name}: number", str(number), str(other_number))
+        for (_, payload), (_, other) in zip(left, right, strict=True):
             if payload != other:
                 yield Difference(f"{name}: payload", _decoded(payload), _decoded(other))
+    yield from differences(_steps(real), _steps(simulated), "events: numbers")
     yield from differences(real["replay"], simulated["replay"], "events: replay")
+
+
+def _steps(events: Any) -> str:
+    """By how much the numbers go up."""
+    numbers = [number for batches in events["batches"].values() for number, _ in batches]
+    return ",".join(sorted({str(after - before) for before, after in pairwise(numbers)}))
 
 
 def _all_told(batches: Iterable[Sequence[Any]]) -> str:

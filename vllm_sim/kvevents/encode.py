@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MEDIUM = "GPU"
 ATTENTION = "full_attention"
+GROUP = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class EventDialect:
 
 @dataclass(frozen=True, slots=True)
 class StoredFields:
-    """What a BlockStored carries, as the wire wants it."""
+    """What a BlockStored carries, as the wire wants it; `group` is that of the cache, 0 where a
+    model has only one."""
 
     hashes: list[int | bytes]
     parent: int | bytes | None
@@ -57,6 +59,7 @@ class StoredFields:
     lora_name: str | None = None
     extra_keys: list[Any] | None = None
     medium: str | None = MEDIUM
+    group: int | None = None
 
 
 def stored_event(event: StoredFields, dialect: EventDialect) -> Any:
@@ -88,13 +91,21 @@ def _stored_map(event: StoredFields) -> dict[str, Any]:
     }
     if event.extra_keys is not None:
         fields["extra_keys"] = event.extra_keys
+    if event.group is not None:
+        fields |= {"group_idx": event.group, "kv_cache_spec_kind": ATTENTION}
     return fields
 
 
-def removed_event(hashes: list[int | bytes], dialect: EventDialect, medium: str = MEDIUM) -> Any:
+def removed_event(
+    hashes: list[int | bytes],
+    dialect: EventDialect,
+    medium: str = MEDIUM,
+    group: int | None = None,
+) -> Any:
     """One BlockRemoved as the version writes it."""
     if dialect.map_form:
-        return {"type": "BlockRemoved", "block_hashes": hashes, "medium": medium}
+        grouped = {} if group is None else {"group_idx": group}
+        return {"type": "BlockRemoved", "block_hashes": hashes, "medium": medium, **grouped}
     row: list[Any] = ["BlockRemoved", hashes]
     if dialect.version.within((0, 10)):
         row.append(medium)
@@ -121,7 +132,7 @@ def encode_batch(
         if isinstance(event, Stored):
             rows.append(stored_event(_fields(event, size, dialect), dialect))
         elif isinstance(event, Removed):
-            rows.append(removed_event([dialect.hash(event.key)], dialect))
+            rows.append(removed_event([dialect.hash(event.key)], dialect, group=GROUP))
         elif isinstance(event, Cleared):
             rows.append(cleared_event(dialect))
     return encode_rows(rows, ts=ts, rank=rank)
@@ -139,16 +150,16 @@ def _fields(event: Stored, size: int, dialect: EventDialect) -> StoredFields:
         parent=None if event.parent is None else dialect.hash(event.parent),
         tokens=list(tokens),
         block_size=size,
+        lora_id=job.lora_id,
         lora_name=request.lora,
         extra_keys=_extra_keys(event, job.salt),
+        group=GROUP,
     )
 
 
-def _extra_keys(event: Stored, salt: str | None) -> list[Any] | None:
-    """One entry for each block: the adapter, and the salt in the first block; None if all empty."""
+def _extra_keys(event: Stored, salt: str | None) -> list[Any]:
+    """One entry for each block: the adapter, and the salt in the first block; None for neither."""
     lora = [event.sequence.request.lora] if event.sequence.request.lora else []
-    if not lora and (salt is None or event.first):
-        return None
     rows: list[Any] = [list(lora) or None for _ in event.keys]
     if salt is not None and event.first == 0:
         rows[0] = [*lora, salt]

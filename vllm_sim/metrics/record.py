@@ -134,9 +134,8 @@ class Record:
         self._observe("request_decode_time_seconds", decode)
         computed = seq.request.prompt_tokens - max(seq.cached_tokens, 0)
         self._observe("request_prefill_kv_computed_tokens", computed)
-        if seq.generated > 1:
-            each = decode / (seq.generated - 1)
-            self._observe("request_time_per_output_token_seconds", each)
+        each = decode / max(seq.generated - 1, 1)
+        self._observe("request_time_per_output_token_seconds", each)
 
     def _observe(self, name: str, value: float) -> None:
         self.histograms[name].observe(value)

@@ -153,6 +153,7 @@ def _plain_routes(site: Site) -> list[web.RouteDef]:
             web.post("/wake_up", plain.wake_up),
             web.get("/is_sleeping", plain.is_sleeping),
             web.post("/reset_prefix_cache", plain.reset_prefix_cache),
+            web.post("/abort_requests", plain.abort_requests),
             web.post("/pause", plain.pause),
             web.post("/resume", plain.resume),
             web.get("/is_paused", plain.is_paused),

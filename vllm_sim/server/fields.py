@@ -113,7 +113,8 @@ class Wishes:
     """What a body says about its answer.
 
     `allowed` are the only token ids the answer may have, none: any. `show_ids` asks for the ids of
-    prompt and answer, `echo` for the prompt before the answer.
+    prompt and answer, `echo` for the prompt before the answer, `logprobs` for so many alternatives
+    to each token.
     """
 
     max_tokens: int | None
@@ -131,6 +132,7 @@ class Wishes:
     allowed: tuple[int, ...]
     show_ids: bool
     echo: bool
+    logprobs: int | None
 
     @classmethod
     def of(cls, body: dict[str, Any], *, limit: str = "max_tokens") -> Wishes:
@@ -162,6 +164,7 @@ class Wishes:
             allowed=_token_ids(body, "allowed_token_ids"),
             show_ids=flag(body, "return_token_ids"),
             echo=flag(body, "echo"),
+            logprobs=_logprobs(body),
         )
 
     @property
@@ -201,6 +204,18 @@ def _check_sampling(body: dict[str, Any]) -> None:
         raise bad_request("temperature must not be negative", "temperature")
     if not 0 < number(body, "top_p", 1.0) <= 1:
         raise bad_request("top_p must lie in (0, 1]", "top_p")
+
+
+def _logprobs(body: dict[str, Any]) -> int | None:
+    """Alternatives to each token; None where log probabilities are not asked for. A chat asks with
+    a flag and a number beside it, a text completion with the number alone."""
+    asked = body.get("logprobs")
+    top = integer(body, "top_logprobs", 0)
+    if isinstance(asked, bool) or asked is None:
+        if top and not asked:
+            raise bad_request("when using `top_logprobs`, `logprobs` must be true.", "top_logprobs")
+        return top if asked else None
+    return integer(body, "logprobs", None)
 
 
 def _token_ids(body: dict[str, Any], name: str) -> tuple[int, ...]:

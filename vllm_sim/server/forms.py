@@ -23,7 +23,7 @@ encode = msgspec.json.encode
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One finished choice: its text, why it ended, its token ids where they were asked for."""
+    """One finished choice: its text, why it ended, and what was asked for beside."""
 
     index: int
     text: str
@@ -31,6 +31,9 @@ class Told:
     call: Json | None = None
     ids: list[int] | None = None
     prompt_ids: list[int] | None = None
+    stop_text: str | None = None
+    logprobs: Json | None = None
+    prompt_logprobs: list[Json | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +72,9 @@ def _chat_choice(told: Told) -> Json:
     return {
         "index": told.index,
         "message": message,
-        "logprobs": None,
+        "logprobs": told.logprobs,
         "finish_reason": shown,
-        "stop_reason": None,
+        "stop_reason": told.stop_text,
         "token_ids": told.ids,
         "routed_experts": None,
     }
@@ -81,11 +84,11 @@ def _text_choice(told: Told) -> Json:
     return {
         "index": told.index,
         "text": told.text,
-        "logprobs": None,
+        "logprobs": told.logprobs,
         "finish_reason": told.reason,
-        "stop_reason": None,
+        "stop_reason": told.stop_text,
         "token_ids": told.ids,
-        "prompt_logprobs": None,
+        "prompt_logprobs": told.prompt_logprobs,
         "prompt_token_ids": told.prompt_ids,
         "routed_experts": None,
     }

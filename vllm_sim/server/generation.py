@@ -30,7 +30,10 @@ class Job:
     answer: Row[int]
     finish_reason: str
     model: str
+    stop_text: str | None = None
     lora: str | None = None
+    lora_id: int | None = None
+    lora_path: str = ""
     priority: int = 0
     salt: str | None = None
     max_tokens: int | None = None

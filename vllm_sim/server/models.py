@@ -35,7 +35,22 @@ class Models:
         self._root = root
         self._model_len = model_len
         self._created = int(time())
-        self.loras = {lora.name: lora for lora in loras}
+        self.loras: dict[str, LoraModule] = {}
+        self.numbers: dict[str, int] = {}
+        self._serial = 0
+        for lora in loras:
+            self._add(lora)
+
+    def _add(self, lora: LoraModule) -> None:
+        """Adapters are numbered from 1 in the order they come; a number is not used again."""
+        if lora.name not in self.numbers:
+            self._serial += 1
+            self.numbers[lora.name] = self._serial
+        self.loras[lora.name] = lora
+
+    def path_of(self, name: str | None) -> str:
+        """Where the adapter's weights would lie, empty for the base model."""
+        return self.loras[name].path if name in self.loras else ""
 
     def resolve(self, name: object) -> str | None:
         """The adapter of that name, None for the base model; ApiError 404 for neither."""
@@ -57,7 +72,7 @@ class Models:
                 f"The lora adapter '{name}' has already been loaded. If you want to load the "
                 "adapter in place, set 'load_inplace' to True."
             )
-        self.loras[name] = LoraModule(name, path, self.names[0])
+        self._add(LoraModule(name, path, self.names[0]))
         return f"Success: LoRA adapter '{name}' added successfully."
 
     def unload(self, body: dict[str, Any]) -> str:
@@ -67,7 +82,7 @@ class Models:
             raise _refused("'lora_name' needs to be provided to unload a LoRA adapter.")
         if name not in self.loras:
             raise ApiError(404, f"The lora adapter '{name}' cannot be found.")
-        del self.loras[name]
+        del self.loras[name], self.numbers[name]
         return f"Success: LoRA adapter '{name}' removed successfully."
 
     def listing(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from vllm_sim.server.forms import (
     usage_of,
     whole_details,
 )
+from vllm_sim.server.logprobs import chat_logprobs, prompt_logprobs, text_logprobs
 from vllm_sim.server.sse import DONE, EventStream
 from vllm_sim.server.tools import call_for
 from vllm_sim.text import tokenizer
@@ -141,6 +142,8 @@ class Reply:
         self._index: dict[str, int] = {}
         self._prefix: list[bytes] = []
         self._unfinished = 0
+        self._detailed = wishes.show_ids or wishes.logprobs is not None
+        self._echoes = wishes.echo and form is TEXT
 
     async def whole(self, jobs: Sequence[Job]) -> web.Response:
         """The complete answer."""
@@ -165,14 +168,32 @@ class Reply:
         return web.Response(body=encode(body), content_type="application/json")
 
     def _told(self, index: int, generation: Generation) -> Told:
+        wishes, job = self._wishes, generation.job
         reason = generation.done.result()
         text = "" if reason == "cache_threshold" else generation.text()
-        if self._wishes.echo:
-            text = tokenizer.decode(generation.job.prompt) + text
-        if not self._wishes.show_ids:
-            return Told(index, text, reason, self._call)
+        if wishes.echo:
+            text = tokenizer.decode(job.prompt) + text
         ids = ids_of(generation, 0, generation.produced)
-        return Told(index, text, reason, self._call, ids, list(generation.job.prompt))
+        scored = wishes.echo and wishes.logprobs is not None
+        return Told(
+            index,
+            text,
+            reason,
+            self._call,
+            ids if wishes.show_ids else None,
+            list(job.prompt) if wishes.show_ids else None,
+            job.stop_text,
+            self._logprobs([*job.prompt, *ids] if wishes.echo else ids, opening=wishes.echo),
+            prompt_logprobs(job.prompt) if scored else None,
+        )
+
+    def _logprobs(self, ids: Sequence[int], *, opening: bool = False) -> Json | None:
+        asked = self._wishes.logprobs
+        if asked is None:
+            return None
+        if self._form is CHAT:
+            return chat_logprobs(ids, asked)
+        return text_logprobs(ids, asked, opening=opening)
 
     async def streamed(self, request: web.Request, jobs: Sequence[Job]) -> web.StreamResponse:
         """Headers at once, then an event for each token, then usage if asked, then [DONE]."""
@@ -204,7 +225,7 @@ class Reply:
             self._open(stream, index, generation)
         if self._call is not None:
             return
-        if end == len(generation.job.answer) or self._wishes.show_ids:
+        if end == len(generation.job.answer) or self._detailed or (self._echoes and first == 0):
             self._event(stream, index, generation, first, end)
             return
         text = encode(tokenizer.decode(generation.job.answer[first:end]))
@@ -215,29 +236,27 @@ class Reply:
         stream.write(event, tokens=end - first)
 
     def _open(self, stream: EventStream, index: int, generation: Generation) -> None:
-        """What comes before the first token: a chat says whose turn it is, an echo the prompt."""
-        prompt = list(generation.job.prompt)
+        """What comes before the first token: a chat says whose turn it is."""
         if self._form is CHAT:
-            shown = prompt if self._wishes.show_ids else None
+            shown = list(generation.job.prompt) if self._wishes.show_ids else None
             first = {"delta": {"role": "assistant", "content": ""}}
             top = {"prompt_token_ids": shown, "prompt_text": None}
             self._write(stream, generation, {"index": index, **first, **NOTHING_YET}, top)
-        elif self._wishes.echo:
-            said = {**TEXT.delta(tokenizer.decode(prompt)), "prompt_token_ids": prompt}
-            choice = {"index": index, **said, **NOTHING_YET, "token_ids": None}
-            self._write(stream, generation, choice)
 
     def _event(
         self, stream: EventStream, index: int, generation: Generation, first: int, end: int
     ) -> None:
         """A token's event with all that may stand in it: ids, and the reason in the last."""
-        wishes, last = self._wishes, end == len(generation.job.answer)
-        reason = generation.job.finish_reason if last else None
-        said = self._form.delta(tokenizer.decode(generation.job.answer[first:end]))
-        ids = ids_of(generation, first, end) if wishes.show_ids else None
-        choice = {"index": index, "logprobs": None, "token_ids": ids, **said}
-        if self._form is TEXT and wishes.show_ids and first == 0:
-            choice["prompt_token_ids"] = list(generation.job.prompt)
+        wishes, job = self._wishes, generation.job
+        reason = job.finish_reason if end == len(job.answer) else None
+        ids = ids_of(generation, first, end)
+        begun = self._form is TEXT and first == 0
+        echoed = list(job.prompt) if begun and wishes.echo else []
+        said = self._form.delta(tokenizer.decode([*echoed, *ids]))
+        choice = {"index": index, **said, "token_ids": ids if wishes.show_ids else None}
+        choice["logprobs"] = self._logprobs(ids)
+        if begun and (wishes.show_ids or wishes.echo):
+            choice["prompt_token_ids"] = list(job.prompt)
         self._end(stream, generation, choice, reason, tokens=end - first)
 
     def _end(
@@ -252,7 +271,7 @@ class Reply:
         choice["finish_reason"] = reason
         top: Json = {}
         if reason is not None:
-            choice["stop_reason"] = None
+            choice["stop_reason"] = generation.job.stop_text
             self._unfinished -= 1
             if not self._unfinished and not self._wishes.include_usage:
                 top = self._sign

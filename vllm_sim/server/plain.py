@@ -89,13 +89,15 @@ class Plain:
         return answer({"status": "sleeping", "level": level})
 
     async def wake_up(self, request: web.Request) -> web.Response:
-        """Wakes what the tags name; one that nobody knows wakes nothing."""
+        """Wakes what the tags name. Level 0 took no memory away, so any call ends it."""
         tags = request.query.getall("tags", [])
         return answer({"status": self._woken(tags), "tags": tags or None})
 
     def _woken(self, tags: list[str]) -> str:
         replica = self._site.replica
         chosen = [tag for tag in TAGS if tag in tags]
+        if replica.engine.power.level == 0:
+            chosen = ["scheduling"]
         if chosen or not tags:
             replica.engine.wake(chosen, self._site.clock.now())
             replica.woken()
@@ -118,6 +120,15 @@ class Plain:
 
     async def is_paused(self, request: web.Request) -> web.Response:
         return answer({"is_paused": self._site.replica.engine.power.sleeping})
+
+    async def abort_requests(self, request: web.Request) -> web.Response:
+        """Ends the requests of the given ids, all of them where none is given."""
+        body = await fields.read_json(request)
+        ids = body.get("request_ids")
+        if ids is not None and not isinstance(ids, list):
+            raise malformed("request_ids must be a list of request ids", "request_ids")
+        count = self._site.replica.abort_all(ids or ())
+        return answer({"status": "aborted", "aborted": count})
 
     async def reset_prefix_cache(self, request: web.Request) -> web.Response:
         done = self._site.replica.engine.reset_prefix_cache()

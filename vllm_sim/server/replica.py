@@ -18,6 +18,8 @@ from vllm_sim.server.errors import ApiError
 from vllm_sim.server.generation import Generation, Job, Listener
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from vllm_sim.engine import Sequence, StepResult
     from vllm_sim.kvevents.publisher import Publisher
     from vllm_sim.options import SimOptions
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
 CATCH_UP_S = 0.05
 """Real seconds the engine may lag behind the clock and still start a step at its own time."""
 LORA_SERIES = 16
+
+
+def _sent_as(generation: Generation) -> str:
+    """The request's id without the number that tells its choices apart."""
+    return generation.job.request_id.rpartition("-")[0]
 
 
 class Replica:
@@ -123,7 +130,7 @@ class Replica:
         tagged = self.version.within((0, 31))
         lora: tuple[object, ...] = ()
         if job.lora is not None:
-            lora = (("lora", job.lora, ""),) if tagged else (job.lora,)
+            lora = (("lora", job.lora, job.lora_path),) if tagged else (job.lora,)
         salt: tuple[object, ...] = ()
         if job.salt is not None:
             salt = (("cache_salt", job.salt),) if tagged else (job.salt,)
@@ -149,9 +156,9 @@ class Replica:
             self._closed(generation, "abort")
         self._wake.set()
 
-    def abort_all(self) -> int:
-        """Drops every request; how many there were."""
-        victims = list(self._open)
+    def abort_all(self, names: Collection[str] = ()) -> int:
+        """Drops every request, or those that were sent with one of the ids; how many there were."""
+        victims = [one for one in self._open if not names or _sent_as(one) in names]
         for generation in victims:
             self.abort(generation)
         return len(victims)
@@ -172,7 +179,6 @@ class Replica:
         elif mode == "wait":
             await self.drained(self.options.drain_s)
         self.engine.sleep(level, self.clock.now())
-        self._publish()
         self._wake.set()
 
     def restart(self) -> None:
@@ -186,8 +192,8 @@ class Replica:
         self._wake.set()
 
     def woken(self) -> None:
-        """Something changed from outside that may let the engine run."""
-        self._publish()
+        """Something changed from outside that may let the engine run; what it did to the cache is
+        told with the next step, as vLLM does."""
         self._wake.set()
 
     async def drained(self, seconds: float) -> bool:
@@ -241,7 +247,8 @@ class Replica:
     def _deliver(self, result: StepResult) -> None:
         for seq in result.first:
             self.record.first_token(seq)
-        self.record.histograms["iteration_tokens_total"].observe(result.tokens)
+        counted = result.tokens - result.decoded + result.sampled
+        self.record.histograms["iteration_tokens_total"].observe(counted)
         gaps = self.record.histograms["inter_token_latency_seconds"]
         for seq in result.emitted:
             generation: Generation = seq.request.tag

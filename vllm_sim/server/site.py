@@ -110,8 +110,11 @@ class Site:
             prompt=prompt,
             answer=answer.tokens,
             finish_reason=finish,
+            stop_text=answer.stop_text,
             model=model,
             lora=lora,
+            lora_id=self.models.numbers.get(lora or ""),
+            lora_path=self.models.path_of(lora),
             priority=self._priority(request, wishes),
             salt=wishes.salt,
             max_tokens=wishes.max_tokens,
@@ -193,8 +196,9 @@ class Site:
 def _stopped(answer: Answer, stops: Iterable[str]) -> Answer:
     """The answer up to the first stop text, cut at the token before it."""
     said = tokenizer.decode(answer.tokens)
-    found = [at for stop in stops if (at := said.find(stop)) >= 0]
+    found = [(at, stop) for stop in stops if (at := said.find(stop)) >= 0]
     if not found:
         return answer
-    kept = max(min(found) // tokenizer.BYTES_PER_TOKEN, 1)
-    return Answer(answer.tokens[:kept], "stop")
+    at, stop = min(found)
+    kept = max(at // tokenizer.BYTES_PER_TOKEN, 1)
+    return Answer(answer.tokens[:kept], "stop", stop)

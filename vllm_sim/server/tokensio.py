@@ -15,6 +15,7 @@ from vllm_sim.server.anthropic import messages_prompt
 from vllm_sim.server.errors import bad_request
 from vllm_sim.server.fields import Wishes, check_length
 from vllm_sim.server.forms import TEXT, usage_of, whole_details
+from vllm_sim.server.generate import GenerateReply, generate_wishes
 from vllm_sim.server.openai import chat_prompt, completion_prompts
 from vllm_sim.server.plain import answer
 from vllm_sim.server.responses import input_rows
@@ -31,46 +32,58 @@ Json = dict[str, Any]
 MAX_INPUTS = 2048
 
 
+PREFIXES = {"/v1/completions/render": "cmpl-", "/v1/responses/render": "resp_"}
+RENDERED: Json = {
+    "token_offsets": None,
+    "features": None,
+    "content_parts": None,
+    "reasoning_ended": None,
+    "reasoning_parser_kwargs": None,
+    "return_token_ids": None,
+    "output_mode": "tokens",
+    "stream_options": None,
+    "ec_transfer_params": None,
+}
+"""What a rendered request says of features that the simulator has not."""
+
+
+def sampling_of(body: Json, room: int) -> Json:
+    """The sampling parameters of a rendered request; its limit is the room where none is given."""
+    names = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+    limit = next((body[name] for name in names if body.get(name) is not None), room)
+    numbers = {"presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0}
+    chances = {"temperature": 1.0, "top_p": 1.0, "min_p": 0.0}
+    told: Json = {
+        **{name: fields.number(body, name, usual) for name, usual in (numbers | chances).items()},
+        "stop": [],
+        "stop_token_ids": [],
+        "max_tokens": limit,
+        "output_kind": 2,
+        "skip_clone": True,
+        "bad_words": [],
+        "skip_reading_prefix_cache": False,
+    }
+    return {**told, "extra_args": {}} if "input" in body else told
+
+
 class TokensIO:
     """Handlers that work on token ids rather than text."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
 
-    async def generate(self, request: web.Request) -> web.Response:
-        """Token ids in, token ids out; never streamed."""
+    async def generate(self, request: web.Request) -> web.StreamResponse:
+        """Token ids in, token ids out."""
         body = await fields.read_json(request)
-        site = self._site
-        tokens = body.get("token_ids")
-        if not isinstance(tokens, list):
-            raise bad_request("token_ids must be a list of token ids", "token_ids")
-        prompt = completion_prompts({"prompt": tokens})[0]
-        sampling = {**fields.mapping(body, "sampling_params")}
-        outer = ("kv_transfer_params", "priority", "cache_salt")
-        wishes = Wishes.of({**sampling, **{name: body.get(name) for name in outer}})
+        site, wishes = self._site, generate_wishes(body)
+        prompt = completion_prompts({"prompt": body["token_ids"]})[0]
         lora = site.models.resolve(body.get("model"))
         told = site.answer(prompt, wishes, said=tokenizer.decode(prompt))
         rid = str(body.get("request_id") or site.request_id(request))
         model = str(body.get("model") or site.models.names[0])
         job = site.job(request, prompt, told, wishes, model=model, lora=lora, request_id=rid)
-        async with site.generating([job]) as generations:
-            await site.finished(generations)
-        made = generations[0]
-        choice = {
-            "index": 0,
-            "token_ids": list(job.answer[: made.produced]),
-            "finish_reason": made.done.result(),
-            "logprobs": None,
-        }
-        return answer(
-            {
-                "request_id": rid,
-                "choices": [choice],
-                "prompt_logprobs": None,
-                "kv_transfer_params": site.transfer_params(made),
-                "usage": _usage(*site.counts_of(generations)),
-            }
-        )
+        reply = GenerateReply(site, f"generate-{rid}", model, wishes)
+        return await (reply.streamed(request, job) if wishes.stream else reply.whole(job))
 
     async def render_chat(self, request: web.Request) -> web.Response:
         return await self._render(request, lambda body: [chat_prompt(body)])
@@ -94,15 +107,19 @@ class TokensIO:
         site = self._site
         site.models.resolve(body.get("model"))
         rid = site.request_id(request)
+        prefix = PREFIXES.get(request.path, "chatcmpl-")
+        model = body.get("model") or site.models.names[0]
         rows = [
             {
-                "request_id": f"{rid}-{number}",
-                "model": body.get("model") or site.models.names[0],
+                "request_id": f"{prefix}{rid}-{number}" if number else f"{prefix}{rid}",
+                "model": model,
                 "token_ids": tokens,
-                "sampling_params": {"max_tokens": body.get("max_tokens")},
-                "features": None,
+                "sampling_params": sampling_of(body, site.replica.model_len - len(tokens)),
                 "cache_salt": body.get("cache_salt"),
                 "priority": body.get("priority") or 0,
+                "stream": fields.flag(body, "stream"),
+                "kv_transfer_params": body.get("kv_transfer_params"),
+                **RENDERED,
             }
             for number, tokens in enumerate(prompts(body))
         ]

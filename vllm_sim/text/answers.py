@@ -30,10 +30,11 @@ STD_TOKENS = 20
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Token ids of an answer and why it ends."""
+    """Token ids of an answer and why it ends, with the stop text that ended it, if one did."""
 
     tokens: list[int]
     finish_reason: FinishReason
+    stop_text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

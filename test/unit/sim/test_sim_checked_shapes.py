@@ -137,12 +137,13 @@ def test_events_are_compared_byte_by_byte():
 
 
 def test_a_batch_that_is_missing_is_found():
-    assert len(faults(batches(EMPTY, EMPTY), batches(EMPTY))) == 1
+    missing = faults(batches(EMPTY, EMPTY), batches(EMPTY))
+    assert missing[0].where == "case: batches"
 
 
 def test_a_number_that_jumps_is_found():
     (fault,) = faults(batches(EMPTY, EMPTY), batches(EMPTY, EMPTY, numbers=(0, 2)))
-    assert (fault.real, fault.simulated) == ("1", "2")
+    assert fault == Difference("events: numbers", "1", "2")
 
 
 def test_a_rule_allows_what_it_names_and_nothing_else():
