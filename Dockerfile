@@ -45,6 +45,10 @@ ENTRYPOINT ["python", "-m", "vllm_sim", "--host=0.0.0.0"]
 
 FROM base AS epp
 COPY --from=packages /out/epp /app
+# What `llm_d_epp_info` says of the build: --build-arg COMMIT_SHA=$(git rev-parse HEAD)
+ARG COMMIT_SHA=
+ARG BUILD_REF=
+ENV EPP_COMMIT=${COMMIT_SHA} EPP_BUILD_REF=${BUILD_REF}
 EXPOSE 9002 9003 9090
 # Flags of the Go pickers follow as they are.
 ENTRYPOINT ["python", "-m", "epp", "run"]

@@ -22,6 +22,7 @@ from structlog.typing import FilteringBoundLogger
 from epp.admin.server import Admin, AdminPorts, Authorize
 from epp.admission.overload import LagShedder
 from epp.app.background import Background
+from epp.app.build import build_of
 from epp.app.cluster import Cluster, conditions_of, in_cluster, pool_name_of
 from epp.app.kvevents import KvEvents
 from epp.app.latency import latency_metrics
@@ -89,7 +90,10 @@ class Picker:
             )
 
         self._scrape_state: ScrapeState = NoScrapes()
+        build = build_of(os.environ)
         self._picker_metrics = PickerMetrics(
+            commit=build.commit,
+            build_ref=build.ref,
             wire_state=self._wire_state,
             scrape_state=lambda: self._scrape_state,
             prefix_sizes=lambda: prefix_sizes(self._live.now.assembly),

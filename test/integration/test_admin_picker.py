@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import metadata
 
 import aiohttp
 import grpc
@@ -103,6 +104,7 @@ async def test_a_served_request_is_seen_everywhere_but_in_the_log(tmp_path):
     async with running(tmp_path) as made:
         await serve(made)
         seen = await samples(made)
+        rows = (await page(made, "/metrics", "metrics")).decode().splitlines()
         record = (await decoded(made, "decisions?id=theirs", DecisionsPage)).decisions[0]
         texts = {name: await page(made, f"/debug/{name}?endpoint=pod-a") for name in PAGES}
         lines = [line for line in made.log_text().splitlines() if "scrape_broken" not in line]
@@ -114,6 +116,8 @@ async def test_a_served_request_is_seen_everywhere_but_in_the_log(tmp_path):
         msgspec.json.decode(text, type=PAGES[name])
     assert [name for name, text in texts.items() if b"the secret" in text] == []
     assert lines == []
+    version = metadata.version("epp")
+    assert f'llm_d_epp_info{{build_ref="{version}",commit="unknown"}} 1.0' in rows
 
 
 async def test_nothing_is_open_once_the_client_is_gone(tmp_path):
