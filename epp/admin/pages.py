@@ -140,6 +140,8 @@ class KvEventsPage(msgspec.Struct, frozen=True, kw_only=True):
     counts: Mapping[str, int] = {}
     tokens_by: Mapping[str, int] = {}
     """Requests by who told their tokens."""
+    rendering: str = ""
+    """Why the last prompt an engine was asked about has no tokens; empty where it has."""
     compared: tuple[Compared, ...] = ()
     """The last requests whose usage was seen, newest last."""
 

@@ -22,6 +22,7 @@ from epp.kvevents.stats import Counts
 from epp.observe.kv_metrics import KvState
 from epp.plugins.producers.precise_params import PreciseParams
 from epp.plugins.producers.precise_prefix import PrecisePrefixCacheProducer
+from epp.plugins.producers.tokens import TokenProducer
 
 if TYPE_CHECKING:
     from epp.kvevents.follower import Follower
@@ -73,8 +74,13 @@ class KvEvents:
             endpoints=tuple(row_of(s, sizes.get(s.endpoint, 0)) for s in self.status()),
             counts={name: n for name, n in asdict(self.counts).items() if isinstance(n, int)},
             tokens_by=dict(producer.served),
+            rendering=self._rendering_trouble(),
             compared=tuple(producer.compared),
         )
+
+    def _rendering_trouble(self) -> str:
+        tokens = only(self._live.now.assembly, TokenProducer)
+        return tokens.renderer.trouble if tokens is not None and tokens.renderer else ""
 
     def state(self) -> KvState | None:
         """The same for the metrics; None where nothing is followed."""

@@ -186,7 +186,7 @@ class Picker:
             self._grpc_ports = await self._serving.start()
         self._tasks.own(lambda: self._scrape(fetch), "scraper")
         self._tasks.own(self._kv_events.run, "kv events")
-        self._tasks.own(Rendering(self._live, self._store).run, "rendering")
+        self._tasks.own(Rendering(self._live, self._store, self._log).run, "rendering")
         if self._options.config_file:
             self._tasks.own(self._config_watch().run, "config")
 

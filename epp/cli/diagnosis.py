@@ -42,7 +42,7 @@ def diagnose(page: KvEventsPage) -> list[Finding]:
         for row in page.endpoints
         for finding in (*of_endpoint(row, by_endpoint), *of_requests(row, by_endpoint))
     ]
-    return [*found, *of_counts(page)]
+    return [*found, *of_tokens(page), *of_counts(page)]
 
 
 def agreement(compared: Sequence[Compared], block: int = 64) -> float | None:
@@ -66,8 +66,9 @@ def of_endpoint(row: FollowedRow, compared: dict[str, list[Compared]]) -> Iterab
             "wrong address, or events off",
             row.endpoint,
             f"nothing answers at {row.events_address or 'the address engines dial'}",
-            "start the engine with --kv-events-config and enable_kv_cache_events, and give its port"
-            " as socketPort or on the label llm-d.ai/kv-events-port",
+            "start the engine with --kv-events-config, enable_kv_cache_events and an endpoint that"
+            " listens (tcp://*:5557), and give its port as socketPort or on the label"
+            " llm-d.ai/kv-events-port",
         )
     elif row.next is None and compared.get(row.endpoint):
         yield Finding(
@@ -159,6 +160,18 @@ def evidence(missed: Sequence[Compared], requests: int) -> str:
 
 
 # -- all endpoints --------------------------------------------------------------------------------
+
+
+def of_tokens(page: KvEventsPage) -> Iterable[Finding]:
+    """Whether engines tell the tokens of prompts."""
+    if page.rendering:
+        yield Finding(
+            "rendering fails",
+            "token-producer",
+            page.rendering,
+            "check url and timeout under vllm; engines render with --enable-scale-out where they"
+            " know that flag",
+        )
 
 
 def of_counts(page: KvEventsPage) -> Iterable[Finding]:

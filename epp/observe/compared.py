@@ -10,7 +10,7 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     client_id: str = ""
     endpoint: str
     tokens_by: str
-    """Who told its tokens: request, render, render-prefix, local, or bytes for nobody."""
+    """Who told its tokens: request, render, render-prefix, tokenize, local, or bytes for nobody."""
     tokens: int
     """Of all prompts, as they were matched."""
     reported_tokens: int

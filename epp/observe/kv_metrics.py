@@ -52,7 +52,8 @@ BLOCKS: Final = events("gauge", "index_size", "Blocks engines hold, once for eac
 TOKENS_BY: Final = Spec(
     "llm_d_epp_prompt_tokens_source_total",
     "counter",
-    "Requests by who told their tokens: request, render, render-prefix, local; bytes: nobody.",
+    "Requests by who told their tokens: request, render, render-prefix, tokenize, local; "
+    "bytes: nobody.",
     ("source",),
 )
 

@@ -1,5 +1,8 @@
 """Asks an engine how it would read a prompt: tokens, and where images stand.
 
+Engines that do not render (older ones, vLLM 0.32 without `--enable-scale-out`) tokenize: the same
+tokens for chats and completions, without the images.
+
 The socket is somebody else's: `post` is given by whoever has one. A rendering is waited for only
 where no long beginning of the prompt is known; else the known tokens serve and the rest is asked
 for without anybody waiting.
@@ -16,7 +19,8 @@ from epp.tokens.renderings import Renderings
 from epp.tokens.tokenized import Tokenized, ids_of
 
 Post: TypeAlias = Callable[[str, bytes], Awaitable[bytes]]
-"""Sends a body to a path and returns the answer's. Raises OSError or TimeoutError."""
+"""Sends a body to a path and returns the answer's. Raises OSError (`NotOffered` among them) or
+TimeoutError."""
 
 PATHS: Final = {
     "chat": "/v1/chat/completions/render",
@@ -24,9 +28,17 @@ PATHS: Final = {
     "messages": "/v1/messages/render",
     "responses": "/v1/responses/render",
 }
+TOKENIZE: Final = "/tokenize"
+TOKENIZED_KINDS: Final = frozenset({"chat", "completions"})
+ASK_AGAIN: Final = 60.0
+"""Seconds for which an engine that does not render a kind of request is not asked to again."""
 ENOUGH: Final = 0.5
 """Share of a text whose known rendering is not waited upon to be completed."""
 AT_ONCE: Final = 16
+
+
+class NotOffered(OSError):
+    """The engine has no such page, or has it turned off."""
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -46,6 +58,11 @@ class _Row(msgspec.Struct, frozen=True):
     features: Features | None = None
 
 
+class _Plain(msgspec.Struct, frozen=True):
+    tokens: list[int]
+
+
+_PLAIN: Final = msgspec.json.Decoder(_Plain)
 _ROWS: Final = msgspec.json.Decoder(list[_Row])
 _ROW: Final = msgspec.json.Decoder(_Row)
 
@@ -57,11 +74,15 @@ class Renderer:
         self.post: Post | None = None
         self.known = Renderings(most_tokens)
         self.failed = 0
+        self.trouble = ""
+        """Why the last prompt that was asked about has no tokens; empty where it has."""
         self.skipped = 0
         """Times nobody was asked because too many were being asked already."""
         self._timeout = timeout
         self._at_once = at_once
         self._asked: dict[tuple[str, str, bytes], asyncio.Task[Tokenized | None]] = {}
+        self._not_rendered: dict[str, float] = {}
+        """Kinds that are not rendered, and until when (loop time) that is taken for granted."""
 
     def tokens(self, request: Request) -> Tokenized | Awaitable[Tokenized | None] | None:
         """A request's tokens: at once where enough is known, None where nobody can tell."""
@@ -99,16 +120,29 @@ class Renderer:
     async def _render(self, request: Request, text: bytes, post: Post) -> Tokenized | None:
         try:
             async with asyncio.timeout(self._timeout):
-                answer = await post(PATHS[request.kind], request.body)
-            told = rendered(answer)
-        except (OSError, TimeoutError, ValueError):
+                told = await self._told(request, post)
+            if len(told.prompts) != len(request.prompts):
+                raise ValueError(f"{len(told.prompts)} prompts instead of {len(request.prompts)}")
+        except (OSError, TimeoutError, ValueError) as error:
             self.failed += 1
+            self.trouble = str(error) or f"no answer within {self._timeout:g} s"
             return None
-        if len(told.prompts) != len(request.prompts):
-            self.failed += 1
-            return None
+        self.trouble = ""
         self.known.put(text, request.target_model, request.kind, told)
         return told
+
+    async def _told(self, request: Request, post: Post) -> Tokenized:
+        """As the engine renders it; where it does not, as it tokenizes it."""
+        kind, now = request.kind, asyncio.get_running_loop().time()
+        if self._not_rendered.get(kind, 0.0) <= now:
+            try:
+                return rendered(await post(PATHS[kind], request.body))
+            except NotOffered:
+                # An engine cannot tokenize several prompts at once, nor other kinds.
+                if kind not in TOKENIZED_KINDS or len(request.prompts) != 1:
+                    raise
+                self._not_rendered[kind] = now + ASK_AGAIN
+        return tokenized(await post(TOKENIZE, request.body))
 
     @staticmethod
     async def _wait(task: "asyncio.Task[Tokenized | None]") -> Tokenized | None:
@@ -132,6 +166,14 @@ def rendered(answer: bytes) -> Tokenized:
         )
     except (msgspec.DecodeError, OverflowError) as error:
         raise ValueError(f"no rendering: {error}") from error
+
+
+def tokenized(answer: bytes) -> Tokenized:
+    """The tokens in a `/tokenize` answer. Raises ValueError."""
+    try:
+        return Tokenized((ids_of(_PLAIN.decode(answer).tokens),), by="tokenize")
+    except (msgspec.DecodeError, OverflowError) as error:
+        raise ValueError(f"no tokens: {error}") from error
 
 
 def items_of(features: Features | None) -> tuple[Item, ...]:

@@ -98,6 +98,14 @@ def test_what_counts_show(counts, condition):
     assert conditions(page(request(), **counts)) == [condition]
 
 
+def test_a_rendering_that_fails_is_told_with_its_reason():
+    told = KvEventsPage(configured=True, endpoints=(row(),), rendering="http://pod-a answered 403")
+
+    assert [(f.condition, f.evidence) for f in diagnose(told)] == [
+        ("rendering fails", "http://pod-a answered 403")
+    ]
+
+
 def test_small_engine_blocks_are_no_mismatch():
     assert diagnose(page(request(), of=row(engine_block_tokens=1))) == []
 

@@ -12,7 +12,7 @@ from support.pools import request, tools
 
 from epp.errors import ConfigError
 from epp.plugins.producers.tokens import TokenProducer
-from epp.tokens.render import Renderer, rendered
+from epp.tokens.render import PATHS, NotOffered, Renderer, rendered, tokenized
 from epp.tokens.renderings import Renderings
 from epp.tokens.tokenized import TOKENIZED, Item, Tokenized
 
@@ -142,7 +142,66 @@ async def test_an_engine_that_is_too_slow_is_not_waited_for():
     it = renderer(Engine(slow=True), timeout=0.02)
 
     assert await told(it, chat(TURN)) is None
-    assert it.failed == 1
+    assert (it.failed, it.trouble) == (1, "no answer within 0.02 s")
+
+
+async def test_trouble_is_forgotten_when_the_next_prompt_is_told():
+    engine = Engine(fails=OSError("refused"))
+    it = renderer(engine)
+    await told(it, chat(TURN))
+    before, engine.fails = it.trouble, None
+    await told(it, chat(TURN))
+
+    assert (before, it.trouble) == ("refused", "")
+
+
+class TokenizingEngine:
+    """Has no pages that render; tokenizes a body as its bytes."""
+
+    def __init__(self):
+        self.asked = []
+
+    async def __call__(self, path, body):
+        self.asked.append(path)
+        if path != "/tokenize":
+            raise NotOffered(f"{path} answered 403")
+        return msgspec.json.encode({"count": len(body), "tokens": list(body)})
+
+
+@pytest.mark.parametrize("kind", ["chat", "completions"])
+async def test_an_engine_that_does_not_render_tokenizes(kind):
+    engine = TokenizingEngine()
+    it = renderer(engine)
+    first = await told(it, request(TURN, kind=kind, body=TURN))
+    second = await told(it, request(b"other", kind=kind, body=b"other"))
+
+    assert (first.by, list(first.prompts[0])) == ("tokenize", list(TURN))
+    assert list(second.prompts[0]) == list(b"other")
+    assert engine.asked == [PATHS[kind], "/tokenize", "/tokenize"], "asked to render once"
+
+
+@pytest.mark.parametrize("kind", ["messages", "responses"])
+async def test_what_can_only_be_rendered_stays_unknown_without(kind):
+    engine = TokenizingEngine()
+    it = renderer(engine)
+
+    assert await told(it, request(TURN, kind=kind, body=TURN)) is None
+    assert engine.asked == [PATHS[kind]]
+    assert it.trouble == f"{PATHS[kind]} answered 403"
+
+
+async def test_several_prompts_are_not_tokenized_as_one():
+    engine = TokenizingEngine()
+    it = renderer(engine)
+
+    assert await told(it, request(b"one", b"two", kind="completions", body=b"{}")) is None
+    assert engine.asked == ["/v1/completions/render"]
+
+
+@pytest.mark.parametrize("answer", [b"", b"[]", b'{"tokens": ["a"]}', b'{"tokens": [-1]}'])
+def test_what_is_no_tokenization_is_said_to_be_none(answer):
+    with pytest.raises(ValueError, match="no tokens"):
+        tokenized(answer)
 
 
 async def test_a_request_that_gives_up_leaves_the_rendering_to_the_next():
