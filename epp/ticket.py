@@ -28,10 +28,11 @@ from epp.domain.headers import (
 )
 from epp.domain.path import Intake, Json
 from epp.domain.pool import PoolView
-from epp.domain.request import Request
+from epp.domain.request import Dialect, Request
 from epp.domain.response import Ending, ResponseHead, ResponseMode, Usage
 from epp.domain.workload import workload_of
 from epp.errors import Refused
+from epp.request.grpc import status_of
 from epp.request.response import ResponseBody, response_body_for
 from epp.request.rewrite import rewrite_model
 from epp.scheduling.policy import Policy
@@ -196,11 +197,13 @@ class PlacedTicket:
 
     def response_started(self, head: ResponseHead) -> HeaderChanges:
         """Note the status, correct the ledger if another endpoint answered, ask plugins."""
-        self._status = head.status
+        # What HTTP alone says is not looked up: in watch mode nobody reads the headers else.
+        is_grpc = self._request.dialect is Dialect.GRPC
+        self._status = status = status_of(head) if is_grpc else head.status
         if head.served and self._reservation and head.served != self.destination:
             self._reservation.served_by(head.served)
         seconds = self._desk.clock() - self._request.arrived
-        self._desk.reports.response_started(self._request, self._decision, head.status, seconds)
+        self._desk.reports.response_started(self._request, self._decision, status, seconds)
         shown = self._shown()
         changes = HeaderChanges(set=shown) if shown else NO_CHANGES
         if self._mode is ResponseMode.FULL:

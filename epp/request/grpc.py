@@ -3,12 +3,13 @@
 The first of the five is 1 where the message is compressed. A call with one request has one message.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
 from epp.domain.headers import Headers
+from epp.domain.response import ResponseHead
 from epp.errors import BadRequest
 
 M = TypeVar("M", bound=Message)
@@ -18,6 +19,37 @@ MOST_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 """Of a response's message; longer ones pass unread, as gRPC's own limit would have it."""
 
 _COMPRESSED: Final = 1
+
+
+STATUS: Final = "grpc-status"
+AS_HTTP: Final[Mapping[str, int]] = {
+    "1": 499,
+    "2": 500,
+    "3": 400,
+    "4": 504,
+    "5": 404,
+    "6": 409,
+    "7": 403,
+    "8": 429,
+    "9": 400,
+    "10": 409,
+    "11": 400,
+    "12": 501,
+    "13": 500,
+    "14": 503,
+    "15": 500,
+    "16": 401,
+}
+"""The HTTP status each gRPC status stands for (the mapping of google.rpc.Code)."""
+
+
+def status_of(head: ResponseHead) -> int:
+    """The status of an answer to a gRPC call, as HTTP would say it.
+
+    A call that fails before its first message has its gRPC status among the headers, under an HTTP
+    status of 200; so do those that a gateway could not bring to an endpoint.
+    """
+    return AS_HTTP.get(head.headers.get(STATUS, ""), head.status)
 
 
 def is_grpc(headers: Headers) -> bool:

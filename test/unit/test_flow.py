@@ -20,6 +20,8 @@ from epp.domain.response import Ending, ResponseHead, ResponseMode
 from epp.errors import NoEndpoints, Overloaded, Refused, Saturated
 from epp.flow import Flow, Rules, Setup, gather
 from epp.plugins.catalog import CATALOGUE
+from epp.request.gen.vllm_engine_pb2 import GenerateRequest
+from epp.request.grpc import framed
 from epp.request.reader import RequestReader
 from epp.ticket import Desk, Shown
 
@@ -152,6 +154,42 @@ def test_a_status_of_5xx_counts_as_the_endpoints_failure():
     ticket.ended(Ending.COMPLETE)
 
     assert told.heard[-1] is Ending.UPSTREAM_ERROR
+
+
+GRPC = """
+  {"apiVersion": "llm-d.ai/v1alpha1", "kind": "EndpointPickerConfig",
+   "plugins": [{"type": "vllmgrpc-parser"}, {"type": "openai-parser"}],
+   "requestHandler": {"parsers": [
+     {"pluginRef": "vllmgrpc-parser"}, {"pluginRef": "openai-parser"}]}}
+"""
+CALL = framed(GenerateRequest(tokenized={"input_ids": [1, 2]}).SerializeToString())
+GENERATE = {":path": "/vllm.grpc.engine.VllmEngine/Generate", "content-type": "application/grpc"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "failures", "ending"),
+    [
+        pytest.param((CALL, GENERATE), "14", 1, Ending.UPSTREAM_ERROR, id="unavailable"),
+        pytest.param((CALL, GENERATE), "13", 1, Ending.UPSTREAM_ERROR, id="internal"),
+        pytest.param((CALL, GENERATE), "2", 1, Ending.UPSTREAM_ERROR, id="unknown"),
+        pytest.param((CALL, GENERATE), "3", 0, Ending.COMPLETE, id="invalid-argument"),
+        pytest.param((CALL, GENERATE), "8", 0, Ending.COMPLETE, id="resource-exhausted"),
+        pytest.param((CALL, GENERATE), "12", 0, Ending.UPSTREAM_ERROR, id="unimplemented"),
+        pytest.param((CALL, GENERATE), "0", 0, Ending.COMPLETE, id="ok"),
+        pytest.param((BODY, {}), "14", 0, Ending.COMPLETE, id="not-a-grpc-call"),
+    ],
+)
+@pytest.mark.parametrize("mode", [ResponseMode.FULL, ResponseMode.WATCH])
+def test_a_grpc_call_that_fails_counts_as_a_status_of_5xx(mode, asked, code, failures, ending):
+    told = Told()
+    flow, store = flow_of(endpoints=[pod(0)], told=told, config=GRPC)
+    body, headers = asked
+    ticket = flow.decide(intake(body, headers, mode=mode))
+    ticket.response_started(ResponseHead(200, {"grpc-status": code}))
+    ticket.ended(Ending.COMPLETE)
+
+    assert [row["health"]["failures"] for row in store.describe()] == [failures]
+    assert told.heard[-1] is ending
 
 
 def test_the_load_moves_to_the_endpoint_that_answered():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.requests import head, intake, response_head
 
 from epp.domain.request import Dialect, Item, Request
-from epp.domain.response import Usage
+from epp.domain.response import ResponseHead, Usage
 from epp.errors import BadRequest, TooLarge
 from epp.plugins.parsers.passthrough import PassthroughParser
 from epp.plugins.parsers.vertexai import VertexAIParser
@@ -17,7 +17,7 @@ from epp.plugins.parsers.vllmhttp import VllmHttpParser
 from epp.request.gen.httpbody_pb2 import HttpBody
 from epp.request.gen.prediction_service_pb2 import RawPredictRequest
 from epp.request.gen.vllm_engine_pb2 import EmbedRequest, GenerateRequest, GenerateResponse
-from epp.request.grpc import FrameCutter, framed
+from epp.request.grpc import FrameCutter, framed, status_of
 from epp.request.reader import RequestReader
 from epp.request.response import response_body_for
 from epp.request.rewrite import rewrite_model
@@ -244,3 +244,25 @@ def test_the_json_inside_of_an_answer_tells_its_usage(pieces):
     body = b"".join(framed(HttpBody(data=piece).SerializeToString()) for piece in pieces)
 
     assert flow("vertex_chat", body) == (body, Usage(7, 10, None))
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        pytest.param({}, 200, id="none"),
+        pytest.param({"grpc-status": "0"}, 200, id="ok"),
+        pytest.param({"grpc-status": "1"}, 499, id="cancelled"),
+        pytest.param({"grpc-status": "2"}, 500, id="unknown"),
+        pytest.param({"grpc-status": "3"}, 400, id="invalid-argument"),
+        pytest.param({"grpc-status": "4"}, 504, id="deadline-exceeded"),
+        pytest.param({"grpc-status": "8"}, 429, id="resource-exhausted"),
+        pytest.param({"grpc-status": "12"}, 501, id="unimplemented"),
+        pytest.param({"grpc-status": "13"}, 500, id="internal"),
+        pytest.param({"grpc-status": "14"}, 503, id="unavailable"),
+        pytest.param({"grpc-status": "15"}, 500, id="data-loss"),
+        pytest.param({"grpc-status": "17"}, 200, id="no-status"),
+        pytest.param({"grpc-status": "x"}, 200, id="no-number"),
+    ],
+)
+def test_an_answer_without_messages_has_its_status_among_the_headers(headers, status):
+    assert status_of(ResponseHead(200, headers)) == status
