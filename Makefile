@@ -120,6 +120,10 @@ check-generated: install ## fail if a generated file is stale
 bench: install ## what a request costs, in one run; BENCH_JSON=file keeps the figures
 	$(BIN)/python test/bench/run.py $(if $(BENCH_JSON),--json $(BENCH_JSON))
 
+.PHONY: check-sim
+check-sim: install ## the simulator beside real vLLM on the CPU; VLLM_PYTHON=its Python (docs/simulator.md)
+	$(BIN)/python test/check_sim/run.py --vllm-python $(or $(VLLM_PYTHON),$(error give VLLM_PYTHON, the Python of an environment that has vLLM)) $(if $(VLLM_RECORDING),--keep $(VLLM_RECORDING))
+
 .PHONY: lock
 lock: ## resolve newer versions into requirements/ (needs uv)
 	uv pip compile --universal --python-version 3.11 --upgrade --no-header --no-emit-index-url --no-emit-find-links --no-annotate --generate-hashes -q pyproject.toml -o requirements/runtime.txt

@@ -90,7 +90,7 @@ COMPLETIONS = (
     text("two texts", prompt=["one", "two"]),
     text("two rows of ids", prompt=[IDS, IDS[:7]]),
     text("n", n=2, temperature=1),
-    text("stop text not met", stop=["\n\n\n"]),
+    text("stop text", stop=["\n\n\n"]),
     text("stop text met", stop=["aaa"], allowed_token_ids=[97]),
     text("stop text met in a stream", stop=["aaa"], allowed_token_ids=[97], stream=True),
     text("token ids returned", return_token_ids=True),
@@ -104,7 +104,7 @@ COMPLETIONS = (
     text("streamed", stream=True),
     text("streamed with usage", stream=True, stream_options=USAGE),
     text("streamed with running usage", stream=True, stream_options=CONTINUOUS),
-    text("streamed from ids", stream=True, prompt=IDS),
+    text("streamed, n", stream=True, prompt=IDS),
     text("streamed logprobs", stream=True, logprobs=1),
     text("streamed token ids", stream=True, return_token_ids=True),
 )
@@ -166,7 +166,7 @@ CHATS = (
         allowed_token_ids=COMPACT,
     ),
     chat(
-        "named tool",
+        "tool named",
         tools=[WEATHER],
         tool_choice={"type": "function", "function": {"name": "weather"}},
         max_tokens=200,
@@ -174,7 +174,7 @@ CHATS = (
         allowed_token_ids=COMPACT,
     ),
     chat(
-        "tool streamed",
+        "tool named in a stream",
         tools=[WEATHER],
         tool_choice={"type": "function", "function": {"name": "weather"}},
         max_tokens=200,
@@ -194,7 +194,7 @@ CHAT_ERRORS = (
     chat("unknown model", model=MISSING),
     chat("max_tokens is text", max_tokens="many"),
     chat("max_tokens beyond the model", max_tokens=5000),
-    chat("prompt too long", messages=[{"role": "user", "content": "x" * 12_000}]),
+    chat("conversation too long", messages=[{"role": "user", "content": "x" * 12_000}]),
     chat("stream options without stream", stream_options=USAGE),
     chat("empty cache salt", cache_salt=""),
     chat("priority without its policy", priority=3),
@@ -295,7 +295,6 @@ POWER = (
     post("pause", "/pause", {}),
     post("resume", "/resume", {}),
     post("requests aborted", "/abort_requests", {"request_ids": []}),
-    get("server info", "/server_info"),
 )
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 ROOT = Path(__file__).resolve().parents[2]
-VLLM_START_S = 900.0
+VLLM_START_S = 1800.0
 SIM_START_S = 60.0
 STOP_S = 60.0
 TOPIC = f"kv@127.0.0.1@{MODEL}"
@@ -51,6 +51,7 @@ ENVIRONMENT = {
     "VLLM_SERVER_DEV_MODE": "1",
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
     "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_ENGINE_READY_TIMEOUT_S": str(int(VLLM_START_S)),
     "VLLM_NO_USAGE_STATS": "1",
     "HF_HUB_OFFLINE": "1",
     "CUDA_VISIBLE_DEVICES": "",
@@ -103,10 +104,12 @@ class Ports:
 
 
 @asynccontextmanager
-async def real_vllm(python: Path, model: Path, log: Path) -> AsyncIterator[Place]:
+async def real_vllm(
+    python: Path, model: Path, log: Path, *, shared: tuple[str, ...] = SHARED
+) -> AsyncIterator[Place]:
     """`vllm serve` of the interpreter's environment, on the tiny model."""
     ports = Ports.free()
-    command = (str(python.parent / "vllm"), "serve", str(model), *SHARED, *ports.flags)
+    command = (str(python.parent / "vllm"), "serve", str(model), *shared, *ports.flags)
     async with _running(command, ports.place, log, VLLM_START_S) as place:
         yield place
 

@@ -28,9 +28,6 @@ TELLING = frozenset(
         "param",
         "code",
         "owned_by",
-        "is_sleeping",
-        "is_paused",
-        "success",
     }
 )
 """Keys whose value is part of the form: clients branch on it."""
@@ -131,7 +128,23 @@ def _between_lists(real: list[Shape], simulated: list[Shape], where: str) -> Ite
             below = f"{where}[{place}]" if len(real) > 1 else f"{where}[]"
             yield from differences(left, right, below)
         return
-    yield Difference(where, told(real), told(simulated))
+    if not (where.endswith(".events") and _hurried(real, simulated)):
+        yield Difference(where, told(real), told(simulated))
+
+
+def _hurried(real: list[Shape], simulated: list[Shape]) -> bool:
+    """Whether real vLLM, when slow, put tokens of several events into one: its stream is the
+    simulator's without some unnamed events between the first and the last."""
+    if len(real) < 2 or real[0] != simulated[0] or real[-1] != simulated[-1]:
+        return False
+    rest = iter(real)
+    wanted = next(rest)
+    for shape in simulated:
+        if shape == wanted:
+            wanted = next(rest, None)
+        elif isinstance(shape, dict) and "event" in shape:
+            return False
+    return wanted is None
 
 
 def told(shape: Shape) -> str:

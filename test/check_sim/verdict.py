@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from check_sim.recording import Recording
 
-WIDTH = 44
+PARTS = ("answers", "metrics", "counters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +58,21 @@ def judge(real: Recording, simulated: Recording, allowed: Sequence[Allowed]) -> 
         (difference, next((rule for rule in allowed if rule.covers(difference)), None))
         for difference in all_differences(real, simulated)
     ]
-    compared = {part: len(real[part]) for part in ("answers", "metrics", "counters")}
+    compared = {part: len({*real[part]} & {*simulated[part]}) for part in PARTS}
+    compared["answers that the recording lacks"] = len({*simulated["answers"]} - {*real["answers"]})
     compared["events"] = sum(map(len, real["events"]["batches"].values()))
     return Verdict(rows, compared)
 
 
 def all_differences(real: Recording, simulated: Recording) -> Iterator[Difference]:
-    """Answers, metrics, counters, then events."""
-    for part in ("answers", "metrics", "counters"):
+    """Answers, metrics, counters, then events. Answers are compared where both have been asked:
+    a recording may be older than a case."""
+    for name in (name for name in real["answers"] if name in simulated["answers"]):
+        yield from differences(real["answers"][name], simulated["answers"][name], f"{name}:")
+    for part in ("metrics", "counters"):
         for name in dict.fromkeys([*real[part], *simulated[part]]):
-            yield from differences(
-                real[part].get(name, "absent"), simulated[part].get(name, "absent"), f"{name}:"
-            )
+            there, here = real[part].get(name, "absent"), simulated[part].get(name, "absent")
+            yield from differences(there, here, f"{name}:")
     yield from _event_differences(real["events"], simulated["events"])
 
 
@@ -103,7 +106,7 @@ def _decoded(payload: str) -> str:
 
 def table(verdict: Verdict) -> str:
     """The verdict as text: faults one by one, allowed ones by rule, totals."""
-    lines = [f"{count:5} {part} compared" for part, count in verdict.compared.items()]
+    lines = [f"{count:5} {part}" for part, count in verdict.compared.items()]
     for rule, count in verdict.used().items():
         lines.append(f"{count:5} allowed  {rule.where}: {rule.reason}")
     for fault in verdict.faults:

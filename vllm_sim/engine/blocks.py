@@ -2,12 +2,15 @@
 
 A block that nobody can tell from another needs no identity: it is enough to know, for each key
 (the chained hash of a full block), how many sequences hold it, and in which order the unheld ones
-were freed. Blocks without a key (partial tails, copies of a cached key) are counted only.
+were freed. Blocks without a key of their own (partial tails, copies of a key that is cached
+already) are counted only while they are held.
 
     fresh + idle_blocks + len(held) + nameless == capacity        always
 
-Keys are non-negative integers of any size. Freed runs of nameless blocks are one entry of the free
-list, under a negative number of their own.
+Keys are non-negative integers of any size. A freed block without a key is as good as a fresh one
+and is used before any cached block is evicted. A freed copy stands on the free list under a
+negative number, which `spare` finds by its key; it is announced and removed like any block, and
+serves the key once the first block is gone.
 """
 
 from __future__ import annotations
@@ -52,6 +55,7 @@ class BlockPool:
 
     __slots__ = (
         "_blank",
+        "_copied",
         "capacity",
         "fresh",
         "held",
@@ -60,6 +64,7 @@ class BlockPool:
         "log",
         "nameless",
         "record",
+        "spare",
     )
 
     def __init__(self, capacity: int, *, record: bool = False) -> None:
@@ -71,6 +76,8 @@ class BlockPool:
         self.nameless = 0
         self.record = record
         self.log: list[KVEvent] = []
+        self.spare: dict[int, list[int]] = {}
+        self._copied: dict[int, int] = {}
         self._blank = 0
 
     @property
@@ -81,14 +88,15 @@ class BlockPool:
     @property
     def cached(self) -> int:
         """Keys a lookup would find."""
-        return len(self.held) + sum(1 for key in self.idle if key >= 0)
+        first = len(self.held) + sum(1 for key in self.idle if key >= 0)
+        return first + sum(1 for key in self.spare if key not in self.held and key not in self.idle)
 
     def match(self, keys: Row[int], limit: int) -> int:
         """How many of the first `limit` keys are cached, counted from the start without a gap."""
         held, idle = self.held, self.idle
         count = 0
         for key in keys[:limit]:
-            if key not in held and key not in idle:
+            if key not in held and key not in idle and key not in self.spare:
                 break
             count += 1
         return count
@@ -105,7 +113,7 @@ class BlockPool:
             if key in held:
                 held[key] += 1
             else:
-                del idle[key]
+                del idle[key if key in idle else self._unspare(key)]
                 self.idle_blocks -= 1
                 held[key] = 1
 
@@ -116,20 +124,26 @@ class BlockPool:
         self.fresh -= ready
         missing = count - ready
         self.idle_blocks -= missing
-        while missing > 0:
-            missing -= self._evict(missing)
+        for _ in range(missing):
+            self._evict()
 
-    def _evict(self, wanted: int) -> int:
-        key, run = self.idle.popitem(last=False)
-        if key >= 0:
-            if self.record:
-                self.log.append(Removed(key))
-            return 1
-        if run > wanted:
-            self.idle[key] = run - wanted
-            self.idle.move_to_end(key, last=False)
-            return wanted
-        return run
+    def _evict(self) -> None:
+        key, _ = self.idle.popitem(last=False)
+        if key < 0:
+            key, entry = self._copied[key], key
+            self._unspare(key, entry)
+        if self.record:
+            self.log.append(Removed(key))
+
+    def _unspare(self, key: int, blank: int | None = None) -> int:
+        """Takes a freed copy of the key, that entry or the oldest, off the list; its entry."""
+        entries = self.spare[key]
+        found = entries[0] if blank is None else blank
+        entries.remove(found)
+        if not entries:
+            del self.spare[key]
+        del self._copied[found]
+        return found
 
     def publish(self, seq: Sequence, upto: int) -> None:
         """Gives the sequence's nameless full blocks, up to number `upto`, their keys."""
@@ -138,19 +152,16 @@ class BlockPool:
         start = seq.published
         if upto <= start:
             return
-        held, idle = self.held, self.idle
-        run = start
+        held, idle, spare = self.held, self.idle, self.spare
         for position in range(start, upto):
             key = keys[position]
-            if key in held or key in idle:
+            if key in held or key in idle or key in spare:
                 seq.note_copy(position)
-                self._log_stored(seq, run, position)
-                run = position + 1
             else:
                 held[key] = 1
                 self.nameless -= 1
         seq.published = upto
-        self._log_stored(seq, run, upto)
+        self._log_stored(seq, start, upto)
 
     def _log_stored(self, seq: Sequence, first: int, end: int) -> None:
         if self.record and end > first:
@@ -165,10 +176,10 @@ class BlockPool:
         keys, copies = seq.request.keys, seq.copies
         held, idle = self.held, self.idle
         for position in range(named - 1, -1, -1):
-            if copies and position in copies:
-                self._free_nameless(1)
-                continue
             key = keys[position]
+            if copies and position in copies:
+                self._free_copy(key)
+                continue
             owners = held[key]
             if owners > 1:
                 held[key] = owners - 1
@@ -178,18 +189,29 @@ class BlockPool:
                 self.idle_blocks += 1
         seq.forget_blocks()
 
+    def _free_copy(self, key: int) -> None:
+        """A copy becomes the key's block where no other is left, else one to spare."""
+        self.nameless -= 1
+        self.idle_blocks += 1
+        if key not in self.held and key not in self.idle:
+            self.idle[key] = 1
+            return
+        self._blank -= 1
+        self.idle[self._blank] = 1
+        self._copied[self._blank] = key
+        self.spare.setdefault(key, []).append(self._blank)
+
     def _free_nameless(self, count: int) -> None:
-        if count:
-            self._blank -= 1
-            self.idle[self._blank] = count
-            self.idle_blocks += count
-            self.nameless -= count
+        self.fresh += count
+        self.nameless -= count
 
     def clear(self) -> bool:
         """Forgets every cached block; refused (False) while a sequence holds any, as in vLLM."""
         if self.held or self.nameless:
             return False
         self.idle.clear()
+        self.spare.clear()
+        self._copied.clear()
         self.idle_blocks = 0
         self.fresh = self.capacity
         if self.record:

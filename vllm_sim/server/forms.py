@@ -28,12 +28,38 @@ class Told:
     index: int
     text: str
     reason: str
-    call: Json | None = None
+    call: ToolCall | None = None
     ids: list[int] | None = None
     prompt_ids: list[int] | None = None
     stop_text: str | None = None
     logprobs: Json | None = None
     prompt_logprobs: list[Json | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call the answer makes; one that the request names ends as any answer does, one that it
+    only demands ends with `tool_calls`."""
+
+    id: str
+    name: str
+    arguments: str
+    named: bool
+
+    def whole(self) -> Json:
+        """The call of a message that is not streamed."""
+        function = {"name": self.name, "arguments": self.arguments}
+        return {"id": self.id, "type": "function", "function": function}
+
+    def deltas(self) -> tuple[Json, Json]:
+        """The call of a stream: its name, then its arguments."""
+        head = {"id": self.id, "type": "function", "index": 0, "function": {"name": self.name}}
+        tail = {"index": 0, "function": {"arguments": self.arguments}}
+        return {"content": None, "tool_calls": [head]}, {"content": None, "tool_calls": [tail]}
+
+    def reason(self, plain: str) -> str:
+        """The finish reason of a choice that would have ended with the plain one."""
+        return "tool_calls" if plain == "stop" and not self.named else plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +85,7 @@ class Form:
 def _chat_choice(told: Told) -> Json:
     message: Json = {
         "role": "assistant",
-        "content": None if told.call else told.text,
+        "content": "" if told.call else told.text,
         "refusal": None,
         "annotations": None,
         "audio": None,
@@ -67,13 +93,12 @@ def _chat_choice(told: Told) -> Json:
         "reasoning": None,
     }
     if told.call:
-        message["tool_calls"] = [told.call]
-    shown = "tool_calls" if told.call and told.reason == "stop" else told.reason
+        message["tool_calls"] = [told.call.whole()]
     return {
         "index": told.index,
         "message": message,
         "logprobs": told.logprobs,
-        "finish_reason": shown,
+        "finish_reason": told.reason,
         "stop_reason": told.stop_text,
         "token_ids": told.ids,
         "routed_experts": None,

@@ -15,6 +15,7 @@ from vllm_sim.server.forms import (
     TEXT,
     Form,
     Told,
+    ToolCall,
     cache_details,
     encode,
     fingerprint,
@@ -105,7 +106,7 @@ class OpenAI:
         form: Form,
         prompts: Sequence[list[int]],
         said: str,
-        call: Json | None,
+        call: ToolCall | None,
     ) -> web.StreamResponse:
         site, wishes = self._site, Wishes.of(body)
         lora = site.models.resolve(body.get("model"))
@@ -130,7 +131,7 @@ class Reply:
     """One answer on its way out; also the listener of its generations."""
 
     def __init__(
-        self, site: Site, form: Form, name: str, model: str, wishes: Wishes, call: Json | None
+        self, site: Site, form: Form, name: str, model: str, wishes: Wishes, call: ToolCall | None
     ) -> None:
         self._site = site
         self._form = form
@@ -178,7 +179,7 @@ class Reply:
         return Told(
             index,
             text,
-            reason,
+            self._call.reason(reason) if self._call else reason,
             self._call,
             ids if wishes.show_ids else None,
             list(job.prompt) if wishes.show_ids else None,
@@ -299,9 +300,10 @@ class Reply:
             reason = generation.done.result()
             choice: Json = {"index": index, "logprobs": None, "token_ids": None}
             if self._call is not None:
-                called = {"delta": {"tool_calls": [{"index": 0, **self._call}]}}
-                shown = "tool_calls" if reason == "stop" else reason
-                self._end(stream, generation, {**choice, **called}, shown)
+                name, arguments = self._call.deltas()
+                self._end(stream, generation, {**choice, "delta": name}, None)
+                ended = self._call.reason(reason)
+                self._end(stream, generation, {**choice, "delta": arguments}, ended)
             elif not generation.produced:
                 self._end(stream, generation, {**choice, **self._form.delta("")}, reason)
         if self._wishes.include_usage:

@@ -7,11 +7,12 @@ from typing import Any
 from zlib import crc32
 
 from vllm_sim.server.errors import bad_request
+from vllm_sim.server.forms import ToolCall
 
 MAX_DEPTH = 8
 
 
-def call_for(body: dict[str, Any]) -> dict[str, Any] | None:
+def call_for(body: dict[str, Any]) -> ToolCall | None:
     """The call that `tool_choice` demands (`required` or a named function), None otherwise."""
     choice, tools = body.get("tool_choice"), body.get("tools") or []
     if choice in (None, "none", "auto"):
@@ -29,11 +30,8 @@ def call_for(body: dict[str, Any]) -> dict[str, Any] | None:
     function = functions[0]
     arguments = json.dumps(_sample(function.get("parameters") or {}, 0))
     name = str(function.get("name", ""))
-    return {
-        "id": f"chatcmpl-tool-{crc32((name + arguments).encode()):08x}",
-        "type": "function",
-        "function": {"name": name, "arguments": arguments},
-    }
+    number = crc32((name + arguments).encode())
+    return ToolCall(f"chatcmpl-tool-{number:08x}", name, arguments, isinstance(choice, dict))
 
 
 def _sample(schema: Any, depth: int) -> Any:

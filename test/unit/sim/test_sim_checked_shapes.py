@@ -64,10 +64,13 @@ def test_words_and_lengths_make_no_difference(other):
             {**ANSWER, "object": "list"},
             Difference("object", "string=text_completion", "string=list"),
         ),
-        ({**ANSWER, "choices": []}, Difference("choices", '[{"index": "int", "text": "string"}]', "[]")),
+        (
+            {**ANSWER, "choices": []},
+            Difference("choices", '[{"index": "int", "text": "string"}]', "[]"),
+        ),
     ],
-    ids=["kind of id", "a key too many", "a key missing", "kind of number", "telling word", "empty"],
-)  # fmt: skip
+    ids=["kind of id", "one key more", "one key less", "kind of number", "telling word", "empty"],
+)
 def test_a_different_form_is_found(other, difference):
     assert found(ANSWER, other) == [difference]
 
@@ -89,6 +92,28 @@ def test_a_stream_is_the_run_of_its_events():
     stream = 'event: x\ndata: {"a": 1}\n\nevent: x\ndata: {"a": 2}\n\ndata: [DONE]\n\n'
     assert events_of(stream) == [{"event": "x", "data": {"a": "int"}}] * 2 + ["[DONE]"]
     assert len(body_of(stream, "text/event-stream")["events"]) == 2
+
+
+def streams(real, simulated):
+    return list(differences({"events": real}, {"events": simulated}, "case:.body"))
+
+
+def test_a_slow_server_may_put_several_tokens_into_one_event():
+    assert streams(["first", "last", "[DONE]"], ["first", "more", "last", "[DONE]"]) == []
+
+
+@pytest.mark.parametrize(
+    ("real", "simulated"),
+    [
+        (["first", "more", "last"], ["first", "last"]),
+        (["first", "last"], ["first", {"event": "named", "data": "null"}, "last"]),
+        (["first", "last"], ["first", "last", "[DONE]"]),
+        (["first", "other", "last"], ["first", "more", "most", "last"]),
+    ],
+    ids=["fewer", "a named one", "a longer end", "another one"],
+)
+def test_any_other_stream_differs(real, simulated):
+    assert len(streams(real, simulated)) == 1
 
 
 def test_a_page_is_families_kinds_and_labels():
