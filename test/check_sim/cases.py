@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from check_sim.exchange import Case
-from check_sim.tiny_model import EOS
 
 MODEL = "tiny"
 MISSING = "no-such-model"
@@ -14,8 +13,8 @@ FULL = {"ignore_eos": True, "temperature": 0}
 LETTERS = list(range(97, 123))
 LONG = {**FULL, "allowed_token_ids": LETTERS}
 """Every answer reaches its limit and is clean text, so that streams have no gaps."""
-COMPACT = [*range(33, 127), EOS]
-"""No white space: a model of noise would fill JSON with it until its limit."""
+COMPACT = {str(space): -100 for space in (9, 10, 13, 32)}
+"""White space only where a grammar demands it: a model of noise would fill JSON with it."""
 JSON = {"content-type": "application/json"}
 
 HELLO = [{"role": "user", "content": "say something"}]
@@ -163,7 +162,8 @@ CHATS = (
         tool_choice="required",
         max_tokens=200,
         ignore_eos=False,
-        allowed_token_ids=COMPACT,
+        allowed_token_ids=None,
+        logit_bias=COMPACT,
     ),
     chat(
         "tool named",
@@ -171,7 +171,8 @@ CHATS = (
         tool_choice={"type": "function", "function": {"name": "weather"}},
         max_tokens=200,
         ignore_eos=False,
-        allowed_token_ids=COMPACT,
+        allowed_token_ids=None,
+        logit_bias=COMPACT,
     ),
     chat(
         "tool named in a stream",
@@ -179,7 +180,8 @@ CHATS = (
         tool_choice={"type": "function", "function": {"name": "weather"}},
         max_tokens=200,
         ignore_eos=False,
-        allowed_token_ids=COMPACT,
+        allowed_token_ids=None,
+        logit_bias=COMPACT,
         stream=True,
     ),
     chat("tools, none wanted", tools=[WEATHER], tool_choice="none"),

@@ -15,7 +15,7 @@ from vllm_sim.server.plain import answer
 if TYPE_CHECKING:
     from vllm_sim.server.site import Site
 
-CONTENT_TYPE = "text/plain; version=0.0.4"
+CONTENT_TYPE = "text/plain; version=1.0.0"
 
 
 class Lab:
