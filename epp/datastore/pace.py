@@ -73,10 +73,10 @@ class PoolPace:
 class Window:
     """What happened on one endpoint from its page `first` on, in which requests were running."""
 
-    __slots__ = ("_began", "_first", "_held", "_last", "_ran", "until")
+    __slots__ = ("_began", "_counted", "_first", "_held", "_last", "_ran", "until")
 
     def __init__(self, first: Sample, at: float) -> None:
-        self._first = self._last = first
+        self._first = self._counted = self._last = first
         self._began = self.until = at
         self._ran = self._held = 0.0
 
@@ -86,11 +86,11 @@ class Window:
 
     @property
     def prefilled(self) -> float:
-        return self._last.prefilled_tokens - self._first.prefilled_tokens
+        return self._counted.prefilled_tokens - self._first.prefilled_tokens
 
     @property
     def generated(self) -> float:
-        return self._last.generated_tokens - self._first.generated_tokens
+        return self._counted.generated_tokens - self._first.generated_tokens
 
     @property
     def holds(self) -> bool:
@@ -107,6 +107,8 @@ class Window:
         self._ran += half * (before.running + sample.running)
         self._held += half * (_held(before) + _held(sample))
         self._last, self.until = sample, at
+        if counts(sample):
+            self._counted = sample
 
     def work(self) -> Floats:
         """The features of the line, shape `(4,)`; for a whole one."""
@@ -129,22 +131,25 @@ class Pace:
         self._window: Window | None = None
 
     def saw(self, sample: Sample, at: float) -> None:
-        """A page asked for at `at`."""
-        if not sample.running > 0 or not sample.generated_tokens >= 0:
+        """A page asked for at `at`; counters need not be on every one."""
+        window = self._window
+        if not sample.running > 0:
             self._window = None
             self._fade(at)
+        elif window is None or at <= window.until:
+            self._window = Window(sample, at) if counts(sample) else None
+        else:
+            window.extend(sample, at)
+            if counts(sample):
+                self._look_at(window, sample, at)
+
+    def _look_at(self, window: Window, sample: Sample, at: float) -> None:
+        if window.holds and not window.is_whole:
             return
-        window = self._window
-        if window is None or at <= window.until:
-            self._window = Window(sample, at)
-            return
-        window.extend(sample, at)
-        if not window.holds:
-            self._window = Window(sample, at)
-        elif window.is_whole:
+        if window.holds:
             self._judge(window.work(), window.seconds)
             self._rested_at = at
-            self._window = Window(sample, at)
+        self._window = Window(sample, at)
 
     def _judge(self, work: Floats, seconds: float) -> None:
         expected = self._pool.expected(work)
@@ -174,6 +179,11 @@ def beyond_doubt(ratio: float) -> float:
     """`ratio` from `DOUBT` squared on, 1 up to `DOUBT`, either way; on a log scale even between."""
     far = abs(math.log(ratio)) / math.log(DOUBT)
     return float(ratio ** min(max(far - 1.0, 0.0), 1.0))
+
+
+def counts(sample: Sample) -> bool:
+    """Whether its page was searched for counters, and has them."""
+    return sample.generated_tokens >= 0 and sample.prefilled_tokens >= 0
 
 
 def _held(sample: Sample) -> float:

@@ -34,9 +34,9 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens per KV block; 0 if unknown."""
     sleeping: bool = False
     prefilled_tokens: float = math.nan
-    """Counter of prompt tokens computed, not taken from cache, so far; read only while requests
-    run or wait, else NaN."""
+    """Counter of prompt tokens computed, not taken from cache, so far; NaN where it was not read,
+    which is always while requests wait, and with `generated_tokens`."""
     generated_tokens: float = math.nan
-    """Counter of tokens of answers so far, likewise."""
+    """Counter of tokens of answers so far; NaN where it was not read."""
     custom: Mapping[str, float] = {}
     """Further gauges, each a column of the view under its name."""

@@ -49,8 +49,8 @@ class Dialect:
         """Whether `page` looks like one of this engine's: it counts waiting or running requests."""
         return bool(_first(self.waiting, page) or _first(self.running, page))
 
-    def sample(self, page: bytes) -> Sample:
-        """What the page says, summed over engine ranks.
+    def sample(self, page: bytes, *, counted: bool = True) -> Sample:
+        """What the page says, summed over engine ranks; `counted`: its counters of tokens too.
 
         Raises `PageError` if it counts neither waiting nor running requests.
         """
@@ -60,7 +60,7 @@ class Dialect:
             raise PageError(f"no {wanted} in the page: is this a {self.name} server?")
         sizes, blocks = self._cache(page)
         queued, batch = _total(waiting), _total(running)
-        busy = queued or batch
+        counted = counted and batch > 0
         return Sample(
             waiting=queued,
             running=batch,
@@ -70,9 +70,9 @@ class Dialect:
             kv_blocks=int(sum(blocks.values())),
             block_size=int(max(sizes.values(), default=0)),
             sleeping=_sleeping(_first(self.sleep_state, page)),
-            # They tell how fast it works only while it does; not worth three searches otherwise.
-            prefilled_tokens=self._prefilled(page) if busy else math.nan,
-            generated_tokens=_sum(_first(self.generated_tokens, page)) if busy else math.nan,
+            # Three searches are a third of a page's cost: only where they tell how fast it works.
+            prefilled_tokens=self._prefilled(page) if counted or queued else math.nan,
+            generated_tokens=_sum(_first(self.generated_tokens, page)) if counted else math.nan,
             custom=self._customs(page),
         )
 

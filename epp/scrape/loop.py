@@ -5,9 +5,10 @@ seconds, failing ones ever more seldom. The first request after an idle time ask
 """
 
 import asyncio
+import math
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -21,17 +22,31 @@ from epp.scrape.settings import ScrapeSettings
 from epp.scrape.stats import ScrapeError, ScrapeStats
 from epp.scrape.text import PageError
 
+COUNTED: Final = 1.0
+"""Seconds between two looks at an endpoint's counters of tokens: a third of what a page costs."""
+
 
 class Target:
     """What the scraper remembers of one endpoint."""
 
-    __slots__ = ("dialect", "failures", "interval", "is_busy", "key", "sleeper", "timer")
+    __slots__ = (
+        "counted_at",
+        "dialect",
+        "failures",
+        "interval",
+        "is_busy",
+        "key",
+        "sleeper",
+        "timer",
+    )
 
     def __init__(self, key: str, interval: float) -> None:
         self.key = key
         self.interval = interval
         self.is_busy = False
         self.failures = 0
+        self.counted_at = -math.inf
+        """When a page was last searched for counters."""
         self.dialect: Dialect | None = None
         self.sleeper: asyncio.Future[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -177,7 +192,7 @@ class Scraper:
         try:
             async with asyncio.timeout(self._settings.deadline):
                 page = await self._fetch(endpoint)
-            self._succeeded(target, endpoint, started, self._read(target, endpoint, page))
+            self._succeeded(target, endpoint, started, self._read(target, endpoint, page, started))
             self.stats.page_bytes += len(page)
         except TimeoutError:
             deadline = self._settings.deadline
@@ -194,10 +209,13 @@ class Scraper:
         self.stats.scrapes += 1
         self.stats.seconds += self._clock() - started
 
-    def _read(self, target: Target, endpoint: Endpoint, page: bytes) -> Sample:
+    def _read(self, target: Target, endpoint: Endpoint, page: bytes, started: float) -> Sample:
         if target.dialect is None:
             target.dialect = self._dialects.choose(endpoint.labels, page)
-        return target.dialect.sample(page)
+        counted = started - target.counted_at >= COUNTED
+        if counted:
+            target.counted_at = started
+        return target.dialect.sample(page, counted=counted)
 
     def _succeeded(
         self, target: Target, endpoint: Endpoint, started: float, sample: Sample

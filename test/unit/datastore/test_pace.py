@@ -158,16 +158,35 @@ def test_a_window_lasts_a_second_and_writes_something(generated, at, whole):
 @pytest.mark.parametrize(
     ("sample", "at"),
     [
-        pytest.param(page(generated=-1.0), 1.0, id="restarted"),
-        pytest.param(page(prefilled=math.nan), 1.0, id="does-not-count-prompts"),
-        pytest.param(page(), 31.0, id="silent-for-too-long"),
+        pytest.param(page(3.0), 1.0, id="restarted"),
+        pytest.param(page(5.0), 31.0, id="silent-for-too-long"),
     ],
 )
 def test_a_window_that_tells_nothing(sample, at):
-    window = Window(page(), 0.0)
+    window = Window(page(5.0), 0.0)
     window.extend(sample, at)
 
     assert not window.holds
+
+
+def test_gauges_between_two_looks_at_the_counters_are_weighed_too():
+    window = Window(page(running=4.0), 0.0)
+    window.extend(page(math.nan, math.nan, running=8.0), 1.0)
+    window.extend(page(600.0, 0.0, running=8.0), 2.0)
+
+    assert window.work()[0] == pytest.approx(600 / 7 / 1e2)
+
+
+@pytest.mark.parametrize(
+    "uncounted",
+    [page(math.nan), page(0.0, math.nan)],
+    ids=["no-answers-counted", "no-prompts-counted"],
+)
+def test_a_window_begins_and_ends_with_a_look_at_the_counters(uncounted):
+    window = Window(page(), 0.0)
+    window.extend(uncounted, 1.5)
+
+    assert not window.is_whole
 
 
 @pytest.mark.parametrize(

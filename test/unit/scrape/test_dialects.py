@@ -55,6 +55,13 @@ def test_counts_tokens_of_prompts_and_answers_while_requests_run():
     assert (sample.prefilled_tokens, sample.generated_tokens) == (60, 9)
 
 
+def test_counts_no_tokens_of_answers_where_not_asked_to():
+    sample = VLLM.sample(VLLM_PAGE, counted=False)
+
+    assert sample.prefilled_tokens == 60  # Requests wait: it tells how fast prompts are read.
+    assert math.isnan(sample.generated_tokens)
+
+
 def test_counts_no_tokens_of_an_idle_engine():
     sample = vllm(
         "vllm:prompt_tokens_total 5",

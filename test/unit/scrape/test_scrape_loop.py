@@ -7,9 +7,10 @@ import random
 import pytest
 from support.stores import Log, pod, pods, until
 
-from epp.datastore import Datastore, StoreSettings
+from epp.datastore import Datastore, Sample, StoreSettings
 from epp.domain.response import Ending
 from epp.scrape import ScrapeError, Scraper, ScrapeSettings
+from epp.scrape.dialects import Dialects
 
 QUICK = ScrapeSettings(busy=0.01, idle=0.04, deadline=0.05, failing=0.04, spread=0.002)
 PAGE = b"vllm:num_requests_waiting %d\nvllm:num_requests_running 0\n"
@@ -43,14 +44,20 @@ class FarSide:
 class Bench:
     """A store, a far side and a scraper between them."""
 
-    def __init__(self, count, settings=QUICK):
+    def __init__(self, count, settings=QUICK, dialects=None):
         self.clock = asyncio.get_running_loop().time
         self.log = Log()
         self.far = FarSide()
         self.store = Datastore(self.clock, self.clock, StoreSettings(), self.log)
         self.store.set_endpoints("test", pods(count))
         self.scraper = Scraper(
-            self.store, self.far, settings, self.clock, random.Random(1), log=self.log
+            self.store,
+            self.far,
+            settings,
+            self.clock,
+            random.Random(1),
+            dialects=dialects,
+            log=self.log,
         )
 
     @contextlib.asynccontextmanager
@@ -96,6 +103,33 @@ async def test_a_busy_endpoint_is_asked_more_often_than_an_idle_one():
         await until(lambda: bench.far.times("pod-0") >= 30)
 
     assert bench.far.times("pod-1") < 20
+
+
+class Listening(Dialects):
+    """Notes of each page whether its counters were asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.counted = []
+
+    def choose(self, labels, page):
+        return self
+
+    def sample(self, page, *, counted):
+        self.counted.append(counted)
+        return Sample(running=1.0)
+
+
+async def test_counters_are_looked_at_once_a_second_however_often_it_is_asked():
+    listening = Listening()
+    bench = Bench(1, dialects=listening)
+    async with bench.running():
+        began = bench.clock()
+        await until(lambda: len(listening.counted) >= 20)
+        seconds = bench.clock() - began
+
+    assert listening.counted[0]
+    assert sum(listening.counted) <= 1 + seconds
 
 
 async def test_endpoints_that_come_later_are_asked_too():
