@@ -201,7 +201,6 @@ CONNECTIONS = st.builds(
 
 @settings(
     max_examples=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(CONNECTIONS)

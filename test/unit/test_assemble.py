@@ -569,7 +569,7 @@ CONFIGS = st.fixed_dictionaries(
 
 
 @given(CONFIGS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_configuration_is_assembled_and_schedules_or_is_a_config_error(value):
     try:
         policy = assembled(yaml.safe_dump(value)).policy

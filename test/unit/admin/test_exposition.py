@@ -37,7 +37,7 @@ texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_siz
 values = st.floats(allow_nan=True, allow_infinity=True)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(texts, texts, values, st.floats(0, 100))
 def test_both_formats_say_what_the_librarys_writer_says(label, meaning, value, observed):
     registry = CollectorRegistry()

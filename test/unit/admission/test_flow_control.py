@@ -368,7 +368,7 @@ STEP = st.one_of(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(STEP, max_size=50))
 def test_nothing_is_lost_and_nobody_is_stuck(steps):
     asyncio.run(walk(steps))

@@ -265,7 +265,7 @@ ARRIVAL = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(ARRIVAL, min_size=1, max_size=60), st.floats(0.0, 2.0), st.floats(0.0, 2.0))
 def test_nobody_is_overtaken_by_who_came_later_than_the_limit(arrivals, step, penalty):
     """One endpoint that takes one request each second, whatever comes meanwhile."""
@@ -386,4 +386,4 @@ class Queue(RuleBasedStateMachine):
 
 
 TestQueue = Queue.TestCase
-TestQueue.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestQueue.settings = settings(max_examples=60, stateful_step_count=40)

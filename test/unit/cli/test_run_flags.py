@@ -222,7 +222,7 @@ def test_the_migration_page_says_what_becomes_of_each_flag():
     assert dict(rows) == every_flag()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.text(max_size=20), max_size=4))
 def test_no_arguments_make_it_break(args):
     probe = GoCommand("run", params=options_of_run(), callback=lambda **values: None)

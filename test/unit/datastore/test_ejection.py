@@ -219,7 +219,7 @@ steps = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(steps)
 def test_half_the_pool_is_always_there(taken):
     clock = HandClock()

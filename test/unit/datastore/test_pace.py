@@ -208,7 +208,7 @@ ticks = st.sampled_from([0.0, 0.5, 1.0, 40.0])
 counted = st.sampled_from([0.0, 1.0, 1e3, 1e9])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.tuples(ticks, counted, counted, counted), min_size=1, max_size=8))
 def test_whatever_pages_say_it_stays_in_its_bounds(pages):
     pace, at, generated, prefilled = Pace(PoolPace()), 1000.0, 0.0, 0.0

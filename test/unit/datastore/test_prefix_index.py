@@ -120,7 +120,7 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(steps, max_size=40), paths)
 def test_agrees_with_the_slow_model(story, asked):
     index, model = PrefixIndex(), SlowModel()
@@ -136,7 +136,7 @@ def test_agrees_with_the_slow_model(story, asked):
         assert blocks_held(index, slot, chain(asked)) == model.matched(slot, asked)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(slots, paths), max_size=40), st.integers(1, 12))
 def test_never_over_the_bound_and_never_a_hole(story, bound):
     index = PrefixIndex(max_blocks=bound)

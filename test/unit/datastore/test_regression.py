@@ -20,7 +20,7 @@ def taught(fit, truth, samples, seed=1):
 
 
 @given(slopes)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_it_finds_the_line_that_is_there(truth):
     fit = taught(ForgettingFit(3, 0.998), truth, 200)
     x = np.array([1.0, 1.3, 0.4])
@@ -29,7 +29,7 @@ def test_it_finds_the_line_that_is_there(truth):
 
 
 @given(st.lists(st.floats(-5.0, 5.0), min_size=3, max_size=3))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_no_coefficient_is_ever_below_zero(truth):
     fit = ForgettingFit(3, 0.998)
     chance = np.random.default_rng(2)

@@ -290,7 +290,7 @@ steps = st.tuples(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(steps, max_size=50), paths)
 def test_agrees_with_the_slow_model(story, asked):
     index, model = Residency(), SlowModel()
@@ -304,7 +304,7 @@ def test_agrees_with_the_slow_model(story, asked):
         assert found.any[slot] == model.matched(slot, asked, [True, False])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(steps, max_size=50), st.integers(1, 12))
 def test_never_over_the_bound_never_more_than_is_true_and_nothing_left_over(story, bound):
     index, model = Residency(max_blocks=bound), SlowModel()

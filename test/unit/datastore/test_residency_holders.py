@@ -42,7 +42,7 @@ def slow_walk(holders, keys, mask):
 
 
 @given(STEPS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_it_says_what_a_dict_would_say_one_by_one_and_at_once(steps):
     table, model = built(steps)
     numbers = table.find(np.array(CROWDED, np.uint64))
@@ -76,7 +76,7 @@ def test_it_grows_where_more_comes_than_was_expected():
     st.lists(st.tuples(LANES, st.integers(0, 700)), max_size=4),
     st.integers(0, 700),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_walk_finds_what_a_loop_finds_in_one_table_and_in_two(ranges, holes, length):
     chain = [hash(("chain", n)) & (2**64 - 1) for n in range(700)]
     one, other = Holders(), Holders()
@@ -100,7 +100,7 @@ def test_a_walk_finds_what_a_loop_finds_in_one_table_and_in_two(ranges, holes, l
 
 
 @given(STEPS, st.integers(2, 4))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_growing_changes_nothing_that_is_said(steps, turns):
     table, model = built(steps)
     others = [10**15 + n for n in range(SIZE * turns)]

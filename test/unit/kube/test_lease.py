@@ -324,7 +324,7 @@ class Calm(Dice):
 RATES = st.lists(st.sampled_from([0.9, 1.0, 1.1]), min_size=2, max_size=4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32), RATES)
 def test_there_are_never_two_leaders(seed, rates):
     World(Dice(seed), rates).run_until(600.0)

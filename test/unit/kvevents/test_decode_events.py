@@ -207,7 +207,7 @@ def test_a_hash_is_its_low_64_bits(value, expected):
     assert block_hash(value) == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_batch_or_a_value_error(payload):
     with suppress(ValueError):
@@ -221,7 +221,7 @@ anything = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(anything, max_size=5))
 def test_no_event_breaks_its_batch(events):
     assert len(decode_batch(batch(*events)).events) == len(events)

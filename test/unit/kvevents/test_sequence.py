@@ -347,7 +347,7 @@ moves = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(moves, st.booleans(), st.integers(1, 8))
 def test_after_any_story_what_is_known_is_an_unbroken_end_of_what_was_said(story, replays, buffer):
     engine = Engine(buffer=buffer)
@@ -383,7 +383,7 @@ def test_after_any_story_what_is_known_is_an_unbroken_end_of_what_was_said(story
     assert not picker.it._held
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(moves, st.integers(4, 8))
 def test_with_replay_everything_the_engine_still_has_is_known(story, buffer):
     engine = Engine(buffer=buffer)

@@ -114,7 +114,7 @@ def test_no_record_holds_on_to_a_body(refused):
     assert gone() is None
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 400)), max_size=60))
 def test_the_ring_keeps_within_its_bounds(steps):
     log = DecisionLog(max_records=5, max_bytes=20_000)

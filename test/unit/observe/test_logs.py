@@ -194,7 +194,7 @@ def test_what_was_not_written_is_said_at_the_end():
     assert lines.read[-1]["count"] == 1
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.floats(0, 2), st.booleans()), max_size=60))
 def test_lines_and_counts_add_up_to_all_refusals(steps):
     lines = Lines()

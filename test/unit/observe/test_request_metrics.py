@@ -318,7 +318,7 @@ outcomes = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(requests, outcomes), max_size=20),
     st.lists(st.sampled_from(["a", "b", "c"]), max_size=3),

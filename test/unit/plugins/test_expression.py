@@ -182,13 +182,13 @@ def terms():
 
 
 @given(terms())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_sums_and_products_come_to_what_python_says(text):
     assert worth(text) == eval(text)
 
 
 @given(terms(), st.sampled_from(["<", "<=", ">", ">=", "==", "!="]), terms())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_comparisons_bind_less_than_sums(left, sign, right):
     text = f"{left} {sign} {right}"
 
@@ -196,7 +196,7 @@ def test_comparisons_bind_less_than_sums(left, sign, right):
 
 
 @given(st.integers(-(2**40), 2**40), st.integers(-(2**40), 2**40).filter(bool))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_quotient_and_remainder_are_those_of_c(left, right):
     names = {"usage": {"a": left, "b": right}}
     quotient = compiled("usage.a / usage.b", ("usage",))(names)
@@ -213,7 +213,7 @@ PIECES = st.sampled_from([*SIGNS.split(), " "])
 
 
 @given(st.one_of(st.text(max_size=40), st.lists(PIECES, max_size=25).map("".join)))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_any_text_ends_in_a_value_or_in_an_error_of_ours(text):
     try:
         worth(text)

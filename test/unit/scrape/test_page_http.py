@@ -116,7 +116,7 @@ def test_an_end_before_the_first_byte_is_told_apart():
         read()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.sampled_from(list(ANSWERS.values())),
     st.lists(st.integers(0, 120), max_size=5),
@@ -128,7 +128,7 @@ def test_how_bytes_are_cut_does_not_matter(answer, cuts):
     assert read(*pieces).body == b"hello"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.binary(max_size=30), max_size=5))
 def test_any_bytes_become_a_page_or_an_error(pieces):
     with contextlib.suppress(ScrapeError):

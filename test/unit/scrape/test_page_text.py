@@ -103,7 +103,7 @@ def test_an_error_shows_no_more_than_a_line():
     assert len(str(error.value)) < 200
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(max_size=60).map(lambda tail: b"up" + tail))
 @example(b'up{a="\\')
 @example(b"up{" + b'"' * 50)
@@ -167,7 +167,7 @@ def plain(pairs):
     return [(labels, repr(value)) for labels, value in pairs]
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(pages())
 def test_equals_the_reference_parser(text):
     page = text.encode()

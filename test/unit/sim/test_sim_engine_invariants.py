@@ -89,7 +89,7 @@ def play(engine, script):
     return seqs
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(config=configs, script=moves)
 def test_blocks_requests_and_time_are_conserved(config, script):
     engine = Engine(config)
@@ -106,7 +106,7 @@ def test_blocks_requests_and_time_are_conserved(config, script):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(config=configs, script=moves)
 def test_constant_latencies_keep_the_same_invariants(config, script):
     engine = PacedEngine(config, Pacing(ttft=0.1, ttft_std=0.02, itl=0.01, load_factor=2))
@@ -123,7 +123,7 @@ def test_constant_latencies_keep_the_same_invariants(config, script):
     assert all(seq.state in (State.FINISHED, State.ABORTED) for seq in seqs)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(script=moves)
 def test_the_removed_and_the_stored_tell_what_is_cached(script):
     engine = Engine(small_config())
@@ -146,7 +146,7 @@ def test_the_removed_and_the_stored_tell_what_is_cached(script):
     assert +known == blocks
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     arrivals=st.lists(st.tuples(st.floats(0, 0.5), requests), min_size=1, max_size=12),
     config=configs,
@@ -170,7 +170,7 @@ def test_leaping_over_decodes_changes_no_result(arrivals, config):
     assert leaping.stats == stepping.stats
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     arrivals=st.lists(st.tuples(st.floats(0, 0.5), requests), min_size=1, max_size=12),
     config=configs,

@@ -273,7 +273,7 @@ def test_another_model_or_kind_is_another_text():
     assert known.find(TURN, "m", "messages") is None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.binary(max_size=600), st.integers(0, 40)), max_size=20))
 def test_the_room_is_never_exceeded_and_nothing_is_left_over(story):
     known = Renderings(most_tokens=100)

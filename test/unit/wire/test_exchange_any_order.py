@@ -134,7 +134,7 @@ def check_routes(driven):
     assert len(driven.envoy.routed) == len(driven.tickets)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     request_mode=REQUEST_MODES,
     response_mode=RESPONSE_MODES,
@@ -221,7 +221,7 @@ def as_sent(messages, mode, body):
     return buffered(messages, body) if mode == BUFFERED else messages
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     request_mode=REQUEST_MODES,
     response_mode=RESPONSE_MODES,
@@ -249,7 +249,7 @@ def test_every_well_formed_exchange_is_answered_to_its_end(
     driven.close()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     pieces=st.lists(BODIES, max_size=4),
     trailers=st.booleans(),

@@ -16,7 +16,7 @@ from epp.wire.frames import Setting
 from epp.wire.limits import Limits
 
 EXAMPLES = int(os.environ.get("EPP_EXAMPLES", "100"))
-bounded = settings(max_examples=EXAMPLES, deadline=None)
+bounded = settings(max_examples=EXAMPLES)
 
 sizes = st.lists(st.integers(0, 400) | st.integers(0, 60_000), max_size=4)
 
@@ -50,7 +50,7 @@ def test_any_split_of_the_bytes_gives_the_same_answers(body_sizes, pieces):
     assert (peer.replies(call), peer.status(call)) == (messages, 0)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.lists(st.binary(max_size=30), max_size=3))
 def test_byte_by_byte_gives_the_same_answers(messages):
     peer = Peer(split=cut_by([1])).greet()
@@ -192,7 +192,7 @@ class Conversation(RuleBasedStateMachine):
 
 
 TestConversation = Conversation.TestCase
-TestConversation.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestConversation.settings = settings(max_examples=25, stateful_step_count=25)
 
 
 @bounded

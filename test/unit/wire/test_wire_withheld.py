@@ -201,7 +201,7 @@ class TestUnfinishedMessages:
 SIZES = st.lists(st.integers(1, 90_000), min_size=1, max_size=6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SIZES, st.integers(1_000, 100_000), st.booleans(), st.data())
 def test_every_request_is_read_whole_however_much_is_held(sizes, budget, at_once, data):
     """Whatever the order of sends and however late held bodies are given back, even never."""
