@@ -83,7 +83,7 @@ control-plane: install ## compile that control plane, once; ten minutes of two c
 # Neither of these two has been run: the machine this was written on has no container engine.
 .PHONY: image
 image: ## the picker's image, E2E_IMAGE; needs Docker
-	docker build --target epp -t $(E2E_IMAGE) .
+	docker build --target epp -t $(E2E_IMAGE) --build-arg COMMIT_SHA=$$(git rev-parse HEAD) --build-arg BUILD_REF=$$(git describe --always --dirty) .
 
 .PHONY: image-kind
 image-kind: image ## the same, loaded into a kind cluster; needs Docker and kind
