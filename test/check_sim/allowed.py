@@ -7,6 +7,7 @@ from check_sim.verdict import Allowed
 OF_THE_FRAMEWORK = "the interpreter's and the web framework's own numbers, not the model server's"
 CONNECTOR = "a simulator always has a KV connector, and says of a prefill that it was one"
 EVERY_ID = "four bytes of UTF-8 are a token, so every 32-bit id is in the vocabulary"
+CUT = "a model of noise reaches its limit within the call and makes none; the simulator's are whole"
 STOPPED = "an answer ends at the token before a stop text, and takes no step for its tokens"
 EMBEDDINGS = "one simulator generates and embeds; a vLLM does one of the two"
 UNREAD = "an adapter's folder is not looked into, so it need not be there"
@@ -18,6 +19,8 @@ ALLOWED: tuple[Allowed, ...] = (
     Allowed("http_*", OF_THE_FRAMEWORK),
     Allowed("*: transfer params:.body.kv_transfer_params", CONNECTOR),
     Allowed("*: transfer params:.body.choices[].finish_reason", CONNECTOR, "string=remote_decode"),
+    Allowed("chat: tool wanted:.body.choices[].message.tool_calls", CUT),
+    Allowed("chat: tool named:.body.choices[].message.tool_calls", CUT),
     Allowed("completions: stop text met in a stream:.body.events", STOPPED),
     Allowed("completions: token id out of range:.*", EVERY_ID),
     Allowed("embeddings of a generating model:.*", EMBEDDINGS),

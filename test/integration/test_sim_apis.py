@@ -228,6 +228,32 @@ async def test_a_required_tool_is_called():
 
 
 @pytest.mark.parametrize(
+    ("choice", "reason"),
+    [("required", "tool_calls"), ({"type": "function", "function": {"name": "weather"}}, "stop")],
+    ids=["demanded", "named"],
+)
+async def test_a_streamed_call_comes_in_pieces(choice, reason):
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+    async with quick_sim(mode="echo") as sim:
+        body = {"messages": USER, "tools": [tool], "tool_choice": choice, "stream": True}
+        _, text = await post(sim, "/v1/chat/completions", model="m", **body)
+        _, *chunks, last, _ = events(text)
+        calls = [chunk["choices"][0]["delta"]["tool_calls"][0] for chunk in (*chunks, last)]
+        assert calls[0]["function"] == {"name": "weather"}
+        assert json.loads("".join(call["function"]["arguments"] for call in calls[1:])) == {}
+        assert last["choices"][0]["finish_reason"] == reason
+
+
+async def test_a_stop_text_is_named_as_the_reason():
+    async with quick_sim(mode="echo") as sim:
+        prompt = "all is well that ends well"
+        _, body = await post(sim, "/v1/completions", model="m", prompt=prompt, stop=["that"])
+        choice = body["choices"][0]
+        assert (choice["finish_reason"], choice["stop_reason"]) == ("stop", "that")
+        assert choice["text"] == "all is well "
+
+
+@pytest.mark.parametrize(
     ("path", "body", "status", "kind", "param"),
     [
         ("/v1/completions", {"model": "x", "prompt": "a"}, 404, "NotFoundError", "model"),

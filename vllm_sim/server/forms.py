@@ -51,11 +51,13 @@ class ToolCall:
         function = {"name": self.name, "arguments": self.arguments}
         return {"id": self.id, "type": "function", "function": function}
 
-    def deltas(self) -> tuple[Json, Json]:
-        """The call of a stream: its name, then its arguments."""
+    def deltas(self) -> list[Json]:
+        """The call of a stream: its name, then its arguments in two pieces."""
         head = {"id": self.id, "type": "function", "index": 0, "function": {"name": self.name}}
-        tail = {"index": 0, "function": {"arguments": self.arguments}}
-        return {"content": None, "tool_calls": [head]}, {"content": None, "tool_calls": [tail]}
+        half = len(self.arguments) // 2
+        pieces = (self.arguments[:half], self.arguments[half:])
+        rows = [{"index": 0, "function": {"arguments": piece}} for piece in pieces]
+        return [{"content": None, "tool_calls": [row]} for row in (head, *rows)]
 
     def reason(self, plain: str) -> str:
         """The finish reason of a choice that would have ended with the plain one."""

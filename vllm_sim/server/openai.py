@@ -300,10 +300,11 @@ class Reply:
             reason = generation.done.result()
             choice: Json = {"index": index, "logprobs": None, "token_ids": None}
             if self._call is not None:
-                name, arguments = self._call.deltas()
-                self._end(stream, generation, {**choice, "delta": name}, None)
+                *deltas, last = self._call.deltas()
+                for delta in deltas:
+                    self._end(stream, generation, {**choice, "delta": delta}, None)
                 ended = self._call.reason(reason)
-                self._end(stream, generation, {**choice, "delta": arguments}, ended)
+                self._end(stream, generation, {**choice, "delta": last}, ended)
             elif not generation.produced:
                 self._end(stream, generation, {**choice, **self._form.delta("")}, reason)
         if self._wishes.include_usage:
