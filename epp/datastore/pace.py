@@ -11,7 +11,8 @@ is learned from their windows:
 window: the weights that each step reads, the prompts, the batch and its contexts. The slowness of
 an endpoint is the ratio of two decaying sums, the seconds its windows lasted over those they should
 have, both begun with a prior worth 1.5. Time without work fades them too, so that one that was
-slow is tried again. A ratio up to `DOUBT` is taken for chance: among equals all are exactly 1.
+slow is tried again. A ratio of less than `DOUBT`, or within the line's own error, is taken for
+chance: among equals, and while batches grow into what the line has not seen, all are exactly 1.
 """
 
 import math
@@ -35,7 +36,15 @@ FADE: Final = 60.0
 LEAP: Final = 4.0
 """No window counts as more than so many times faster or slower than what is believed."""
 DOUBT: Final = 1.15
-"""Work that differs in what the line does not know, adapters and lengths, makes a tenth."""
+"""What the line does not know, adapters and lengths, makes a tenth."""
+ERRORS: Final = 2.0
+"""The line's usual error counts so many times over in what is taken for chance."""
+FIRST_ERROR: Final = 1.0
+LEAST_ERROR, MOST_ERROR = 0.01, 2.0
+STEP: Final = 0.1
+"""By how much a window moves the error: from the first to a usual one, a tenth, in some 25."""
+NEW: Final = 0.04
+"""What a window weighs in the mean ratio of all."""
 BOUND: Final = 8.0
 ENOUGH: Final = 48
 """Windows of the whole pool before any of them is judged."""
@@ -52,15 +61,31 @@ class PoolPace:
     says of them, in the mean, is made good.
     """
 
-    __slots__ = ("_fit", "_said", "_took")
+    __slots__ = ("_fit", "_said", "_took", "error", "usual")
 
     def __init__(self) -> None:
         self._fit = ForgettingFit(len(SIZES), KEEP)
         self._took = self._said = 0.0
+        self.error = FIRST_ERROR
+        """How far windows are from what is believed of them: the median of the logarithm's size."""
+        self.usual = 0.0
+        """Mean logarithm of all ratios: what is not 0 in all of them is the line's fault."""
 
     def expected(self, work: Floats) -> float:
         """Seconds `work` should take; NaN while too little is known."""
         return self._fit.of(work) * self._took / self._said if self._said > 0 else math.nan
+
+    @property
+    def doubt(self) -> float:
+        """The ratio up to which a difference may be the line's own error."""
+        return max(DOUBT, math.exp(ERRORS * self.error))
+
+    def judged(self, seconds: float, believed: float, ratio: float) -> None:
+        """A window on an endpoint that is taken for `ratio` as slow was `believed` to last so."""
+        further = abs(math.log(seconds / believed)) > self.error
+        error = self.error * math.exp(STEP if further else -STEP)
+        self.error = min(max(error, LEAST_ERROR), MOST_ERROR)
+        self.usual += (math.log(ratio) - self.usual) * NEW
 
     def learn(self, work: Floats, seconds: float) -> None:
         """It took `seconds` where the speed is the usual one."""
@@ -153,10 +178,11 @@ class Pace:
 
     def _judge(self, work: Floats, seconds: float) -> None:
         expected = self._pool.expected(work)
-        self._pool.learn(work, seconds / self._ratio)
+        self._pool.learn(work, seconds / self._ratio * math.exp(self._pool.usual))
         if not expected > 0:
             return
         believed = expected * self._ratio
+        self._pool.judged(seconds, believed, self._ratio)
         seconds = min(max(seconds, believed / LEAP), believed * LEAP)
         self._weigh(0.5 ** (seconds / HALF_LIFE), seconds, expected)
 
@@ -172,13 +198,14 @@ class Pace:
         self._expected = self._expected * keep + expected
         ratio = (PRIOR_SECONDS + self._seconds) / (PRIOR_SECONDS + self._expected)
         self._ratio = min(max(ratio, 1 / BOUND), BOUND)
-        self.slowness = beyond_doubt(self._ratio)
+        shown = self._ratio / math.exp(self._pool.usual)
+        self.slowness = beyond_doubt(shown, self._pool.doubt)
 
 
-def beyond_doubt(ratio: float) -> float:
-    """`ratio` from `DOUBT` squared on, 1 up to `DOUBT`, either way; on a log scale even between."""
-    far = abs(math.log(ratio)) / math.log(DOUBT)
-    return float(ratio ** min(max(far - 1.0, 0.0), 1.0))
+def beyond_doubt(ratio: float, doubt: float) -> float:
+    """`ratio` from `DOUBT` beyond `doubt` on, 1 up to `doubt`, either way; evenly between."""
+    beyond = (abs(math.log(ratio)) - math.log(doubt)) / math.log(DOUBT)
+    return float(ratio ** min(max(beyond, 0.0), 1.0))
 
 
 def counts(sample: Sample) -> bool:

@@ -82,7 +82,8 @@ def test_one_of_four_that_takes_twice_as_long_is_found():
     lab.works(60)
     *usual, slow = lab.slowness
 
-    assert slow / max(usual) == pytest.approx(2.0, rel=0.2)
+    assert min(usual) > 0.9
+    assert 1.4 < slow <= 2.0
 
 
 def test_one_of_four_that_is_twice_as_fast_is_found():
@@ -90,7 +91,8 @@ def test_one_of_four_that_is_twice_as_fast_is_found():
     lab.works(60)
     *usual, fast = lab.slowness
 
-    assert fast / min(usual) == pytest.approx(0.5, rel=0.2)
+    assert max(usual) < 1.1
+    assert 0.5 <= fast < 0.7
 
 
 def test_one_that_becomes_slow_is_found_within_twenty_seconds():
@@ -99,7 +101,7 @@ def test_one_that_becomes_slow_is_found_within_twenty_seconds():
     lab.engines[3].slow = 2.0
     lab.works(20)
 
-    assert lab.slowness[3] > 1.5
+    assert lab.slowness[3] > 1.3
 
 
 def test_one_that_has_recovered_is_forgiven():
@@ -196,12 +198,32 @@ def test_a_window_begins_and_ends_with_a_look_at_the_counters(uncounted):
         pytest.param(DOUBT, 1.0, id="within-doubt"),
         pytest.param(1 / DOUBT, 1.0, id="faster-within-doubt"),
         pytest.param(DOUBT**1.5, DOUBT**0.75, id="half-believed"),
+        pytest.param(1 / DOUBT**1.5, 1 / DOUBT**0.75, id="faster-half-believed"),
         pytest.param(2.0, 2.0, id="beyond"),
         pytest.param(0.5, 0.5, id="faster-beyond"),
     ],
 )
 def test_small_differences_are_taken_for_chance(ratio, shown):
-    assert beyond_doubt(ratio) == pytest.approx(shown)
+    assert beyond_doubt(ratio, DOUBT) == pytest.approx(shown)
+
+
+def test_the_lines_own_error_is_taken_for_chance_too():
+    pool = PoolPace()
+    for _ in range(200):
+        pool.judged(seconds=1.3, believed=1.0, ratio=1.0)
+
+    assert pool.doubt == pytest.approx(1.3**2, rel=0.3)
+    assert beyond_doubt(1.3, pool.doubt) == 1.0
+
+
+def test_what_all_have_in_common_makes_nobody_slow():
+    lab = Lab(1.0, 1.0, 1.0, 1.0)
+    lab.works(60)
+    for engine in lab.engines:
+        engine.slow = 1.5
+    lab.works(60)
+
+    assert lab.slowness == [1, 1, 1, 1]
 
 
 ticks = st.sampled_from([0.0, 0.5, 1.0, 40.0])
