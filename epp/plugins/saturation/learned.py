@@ -17,6 +17,8 @@ SLACK_SHARE: Final = 0.125
 """Share of a limit that may wait in the engine before it counts as too much."""
 NEAR: Final = 0.8
 """A limit grows only while the endpoint is used up to this share of it."""
+GROWS_EVERY: Final = 1.0
+"""Seconds between two steps up: what was sent may take some pages to be seen to wait."""
 
 
 class Limits:
@@ -27,6 +29,7 @@ class Limits:
         self._limits: Floats = np.full(16, first)
         self._loads: Floats = np.zeros(16)
         self._seen: Floats = np.full(16, -np.inf)
+        self._raised: Floats = np.full(16, -np.inf)
 
     def of(self, slots: Ints) -> Floats:
         """Requests, 1 or more, in the shape of `slots`."""
@@ -46,7 +49,9 @@ class Limits:
             # Where requests wait, what runs is all that the engine takes, in batch and in memory.
             lower = np.maximum(pool.running[new] + slacks, limits * DECLINE)
             used = (self._loads[at] >= NEAR * limits) & (pool.waiting[new] <= 0.0)
+            used &= scraped[new] >= self._raised[at] + GROWS_EVERY
             grown = np.where(used, limits * GROWTH + 1.0, limits)
+            self._raised[at] = np.where(used, scraped[new], self._raised[at])
             self._limits[at] = np.maximum(np.where(queues, np.minimum(lower, limits), grown), 1.0)
             self._seen[at] = scraped[new]
             self._loads[at] = load[new]
@@ -55,7 +60,8 @@ class Limits:
     def on_removed(self, slot: int) -> None:
         """The slot's next owner is another endpoint."""
         self._grow(slot)
-        self._limits[slot], self._loads[slot], self._seen[slot] = self._first, 0.0, -np.inf
+        self._limits[slot], self._loads[slot] = self._first, 0.0
+        self._seen[slot] = self._raised[slot] = -np.inf
 
     def _grow(self, slot: int) -> None:
         if slot < len(self._limits):
@@ -64,6 +70,7 @@ class Limits:
         self._limits = np.concatenate([self._limits, np.full(more, self._first)])
         self._loads = np.concatenate([self._loads, np.zeros(more)])
         self._seen = np.concatenate([self._seen, np.full(more, -np.inf)])
+        self._raised = np.concatenate([self._raised, np.full(more, -np.inf)])
 
 
 class LearnedLimitDetector:
@@ -73,10 +80,11 @@ class LearnedLimitDetector:
     of prefill ahead / maxPrefillBacklog). The limit starts at initialLimit. A scrape that finds
     more waiting than queueSlack and an eighth of the limit takes it down a tenth, to what runs and
     that many at the lowest; one that finds nobody waiting, though the limit was used up to 0.8,
-    raises it by a quarter. KV memory is kv_usage and the prompt tokens on their way; prefill ahead
-    is those tokens over the rate that is learned for the endpoint. Of the pool, the mean. A request
-    waits until an endpoint has room; then it may as well go to one that is fuller than full by less
-    than overfill, for the sake of what that one has cached.
+    raises it by a quarter and one, once a second at most. KV memory is kv_usage and the prompt
+    tokens on their way; prefill ahead is those tokens over the rate that is learned for the
+    endpoint. Of the pool, the mean. A request waits until an endpoint has room; then it may as well
+    go to one that is fuller than full by less than overfill, for the sake of what that one has
+    cached.
     Parameters: initialLimit (default 64), queueSlack (default 2), kvCacheUtilThreshold (default
     0.95), maxPrefillBacklog (default 4s), overfill (default 1).
     Reads: waiting, running, kv_usage, kv_blocks, block_size, inflight_tokens, prefill_rate, slots,

@@ -447,9 +447,9 @@ class Engine:
         given = LearnedLimitDetector.Params(**params)
         self.detector = LearnedLimitDetector(given, tools(clock=self.clock))
 
-    def scraped(self, running, waiting=0, **columns):
+    def scraped(self, running, waiting=0, after=1.0, **columns):
         """What the detector says of a scrape of this moment."""
-        self.clock.now += 1.0
+        self.clock.now += after
         return self.looked(running, waiting, **columns)
 
     def looked(self, running, waiting=0, age=0.0, **columns):
@@ -460,6 +460,14 @@ class Engine:
     @property
     def limit(self):
         return float(self.detector.limits(pool(1))[0])
+
+
+def test_pages_that_do_not_show_a_burst_yet_raise_a_limit_once():
+    engine = Engine(initial_limit=10)
+    for _ in range(10):
+        engine.scraped(running=10, after=0.05)
+
+    assert engine.limit == 10 * 1.25 + 1
 
 
 def test_a_limit_falls_to_what_runs_where_requests_wait():
