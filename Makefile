@@ -121,8 +121,9 @@ bench: install ## what a request costs, in one run; BENCH_JSON=file keeps the fi
 	$(BIN)/python test/bench/run.py $(if $(BENCH_JSON),--json $(BENCH_JSON))
 
 .PHONY: check-sim
-check-sim: install ## the simulator beside real vLLM on the CPU; VLLM_PYTHON=its Python (docs/simulator.md)
+check-sim: install ## the simulator beside real vLLM on the CPU, and the picker before it; VLLM_PYTHON=its Python (docs/simulator.md)
 	$(BIN)/python test/check_sim/run.py --vllm-python $(or $(VLLM_PYTHON),$(error give VLLM_PYTHON, the Python of an environment that has vLLM)) $(if $(VLLM_RECORDING),--keep $(VLLM_RECORDING))
+	$(BIN)/python test/check_sim/picking.py --vllm-python $(VLLM_PYTHON)
 
 .PHONY: lock
 lock: ## resolve newer versions into requirements/ (needs uv)
