@@ -17,8 +17,9 @@ SLACK_SHARE: Final = 0.125
 """Share of a limit that may wait in the engine before it counts as too much."""
 NEAR: Final = 0.8
 """A limit grows only while the endpoint is used up to this share of it."""
-GROWS_EVERY: Final = 1.0
-"""Seconds between two steps up: what was sent may take some pages to be seen to wait."""
+GROWS_EVERY: Final = 0.25
+"""Seconds between two steps up: what was sent may take some pages to be seen to wait. With a whole
+second a pool comes back too slowly from a burst: 36 instead of 39 good answers a second, lab."""
 
 
 class Limits:
@@ -80,8 +81,8 @@ class LearnedLimitDetector:
     of prefill ahead / maxPrefillBacklog). The limit starts at initialLimit. A scrape that finds
     more waiting than queueSlack and an eighth of the limit takes it down a tenth, to what runs and
     that many at the lowest; one that finds nobody waiting, though the limit was used up to 0.8,
-    raises it by a quarter and one, once a second at most. KV memory is kv_usage and the prompt
-    tokens on their way; prefill ahead is those tokens over the rate that is learned for the
+    raises it by a quarter and one, four times a second at most. KV memory is kv_usage and the
+    prompt tokens on their way; prefill ahead is those tokens over the rate that is learned for the
     endpoint. Of the pool, the mean. A request waits until an endpoint has room; then it may as well
     go to one that is fuller than full by less than overfill, for the sake of what that one has
     cached.

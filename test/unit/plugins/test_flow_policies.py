@@ -464,7 +464,7 @@ class Engine:
 
 def test_pages_that_do_not_show_a_burst_yet_raise_a_limit_once():
     engine = Engine(initial_limit=10)
-    for _ in range(10):
+    for _ in range(5):
         engine.scraped(running=10, after=0.05)
 
     assert engine.limit == 10 * 1.25 + 1
