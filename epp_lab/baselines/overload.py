@@ -12,7 +12,7 @@ from typing import Any, Final
 import yaml
 
 from epp.config.default import DEFAULT_CONFIG
-from epp_lab.baselines.table import BASELINES, Baseline
+from epp_lab.baselines.table import BASELINES, Baseline, configured
 
 TTL: Final = "1s"
 """Below the SLO of the overload workloads: who is served later than that has waited in vain."""
@@ -52,6 +52,9 @@ def _baseline(about: str, config: dict[str, Any]) -> Baseline:
 
 
 GO: Final = BASELINES["go-default"].config
+EVENTS: Final = configured(
+    "lab-exact-prefix-producer", "max-score-picker", weights=[("expected-work-scorer", 1)]
+)
 OVERLOAD: Final[Mapping[str, Baseline]] = {
     "flow-control": _baseline("default with flow control", queueing(None, STRICT)),
     "flow-control-fair": _baseline(
@@ -60,6 +63,10 @@ OVERLOAD: Final[Mapping[str, Baseline]] = {
     "flow-control-60s": _baseline(
         "default with flow control, waiting as long as it does unless configured",
         queueing(None, STRICT, "60s"),
+    ),
+    "events": _baseline(
+        "default over caches known from events, with flow control as it is unless configured",
+        queueing(EVENTS, STRICT, "60s"),
     ),
     "go-shedding": _baseline("go-default, which sheds below priority 0", shedding(GO)),
     "go-flow-control": _baseline(
