@@ -53,7 +53,7 @@ def _baseline(about: str, config: dict[str, Any]) -> Baseline:
 
 GO: Final = BASELINES["go-default"].config
 EVENTS: Final = configured(
-    "lab-exact-prefix-producer", "max-score-picker", weights=[("expected-work-scorer", 1)]
+    "lab-events-prefix-producer", "max-score-picker", weights=[("expected-work-scorer", 1)]
 )
 OVERLOAD: Final[Mapping[str, Baseline]] = {
     "flow-control": _baseline("default with flow control", queueing(None, STRICT)),

@@ -12,14 +12,19 @@ from typing import ClassVar
 
 import numpy as np
 
+from epp.datastore.prefix import PrefixIndex
 from epp.domain.decision import Decision
 from epp.domain.pool import Column, Floats, PoolView, Scores
 from epp.domain.request import Key, Request
 from epp.domain.response import Ending
 from epp.plugins.columns import PREFIX_TOKENS, PREFIX_TOTAL, uncached_tokens
+from epp.points import Tools
 from epp.tokens.blocks import block_keys, chain_seed
 from epp_lab.facts import CACHES
 
+EXPECT_TOKENS = 64
+EXPECTED_SECONDS = 2.0
+MOST_EXPECTED = 100_000
 DYNAMO_BLOCK = 64
 """Tokens in the blocks that active sequences are counted in."""
 
@@ -102,3 +107,39 @@ def best_first(cost: Floats) -> Scores:
     """1 for the least cost, less for others, in the order of their costs."""
     scores: Scores = (1.0 + cost.min()) / (1.0 + cost)
     return scores
+
+
+class EventsPrefixProducer(ExactPrefixProducer):
+    """lab-events-prefix-producer: the same, or what our picks of the last two seconds lead to.
+
+    So precise-prefix-cache-producer has it where an engine's events arrive.
+    """
+
+    type: ClassVar[str] = "lab-events-prefix-producer"
+
+    def __init__(self, tools: Tools) -> None:
+        self._clock = tools.clock
+        self._picks = PrefixIndex()
+        self._key: Key[list[int]] = Key("blocks expected")
+
+    def columns(self, request: Request, pool: PoolView) -> Mapping[str, Column]:
+        columns = dict(super().columns(request, pool))
+        since = self._clock() - EXPECTED_SECONDS
+        keys = self._keys(request)
+        blocks = [self._picks.used_since(int(slot), keys, since) for slot in pool.slots]
+        expected = np.array(blocks, dtype=np.int64) * EXPECT_TOKENS
+        columns[PREFIX_TOKENS] = np.maximum(columns[PREFIX_TOKENS], expected)
+        return columns
+
+    def picked(self, request: Request, pool: PoolView, decision: Decision) -> None:
+        """The endpoint will soon hold the prompt."""
+        slot = int(pool.slots[pool.row(decision.endpoint)])
+        self._picks.insert(slot, self._keys(request), MOST_EXPECTED, self._clock())
+
+    def _keys(self, request: Request) -> list[int]:
+        keys = request.facts.get(self._key)
+        if keys is None:
+            seed = chain_seed(request.target_model)
+            keys = [key for p in request.prompts for key in block_keys(p, EXPECT_TOKENS, seed)]
+            request.facts.put(self._key, keys)
+        return keys

@@ -9,7 +9,12 @@ from typing import Any, Final
 from epp_lab.baselines.go_prefix import GoApproxPrefixProducer
 from epp_lab.baselines.go_queue import GoUtilizationDetector
 from epp_lab.baselines.hashing import BoundedHashFilter
-from epp_lab.baselines.precise import DynamoCostScorer, ExactPrefixProducer, LMetricScorer
+from epp_lab.baselines.precise import (
+    DynamoCostScorer,
+    EventsPrefixProducer,
+    ExactPrefixProducer,
+    LMetricScorer,
+)
 from epp_lab.baselines.raw_gauges import RawKvScorer, RawQueueScorer
 from epp_lab.baselines.simple import PowerOfTwoPicker, RoundRobinPicker
 
@@ -22,6 +27,7 @@ PLUGINS: Final[tuple[type[Any], ...]] = (
     GoApproxPrefixProducer,
     GoUtilizationDetector,
     ExactPrefixProducer,
+    EventsPrefixProducer,
     DynamoCostScorer,
     LMetricScorer,
 )
