@@ -35,6 +35,10 @@ class EndpointRow(msgspec.Struct, frozen=True, kw_only=True):
     corrected: Gauges = Gauges()
     inflight_requests: int = 0
     inflight_tokens: int = 0
+    prefill_rate: float = 0.0
+    """Prompt tokens a second, learned."""
+    slowness: float = 1.0
+    """What its work takes over what it takes elsewhere, learned; 1 among equals."""
     labels: Mapping[str, str] = {}
     columns: Mapping[str, float] = {}
     """Columns of plugins."""

@@ -160,6 +160,8 @@ def row_of(told: Mapping[str, Any]) -> pages.EndpointRow:
         corrected=pages.Gauges(corrected["waiting"], corrected["running"], raw["kv_usage"]),
         inflight_requests=inflight["requests"],
         inflight_tokens=inflight["tokens"],
+        prefill_rate=told["prefill_rate"],
+        slowness=told["slowness"],
         labels=told["labels"],
         columns={name: value for name, value in raw["custom"].items() if value is not None},
     )
