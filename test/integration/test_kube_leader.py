@@ -142,8 +142,9 @@ async def test_a_leader_cut_off_steps_down_first_and_lives_on_as_a_follower(serv
 
 @pytest.mark.slow
 async def test_gateways_are_let_go_by_a_leader_that_another_has_followed(server, tmp_path):
+    """On our own wire whatever the suite runs on: grpc ends connections only with its server."""
     server.put(pod("epp-1", "10.9.9.9", app="epp"))
-    async with pair(server, tmp_path, election=SHORT_LEASE) as (leader, follower):
+    async with pair(server, tmp_path, "--wire=http2", election=SHORT_LEASE) as (leader, follower):
         await until(leader.health)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{leader.ports['grpc']}") as gateway:
             await gateway.channel_ready()
