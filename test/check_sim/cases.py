@@ -31,6 +31,16 @@ WEATHER = {
     },
 }
 
+CALL = {
+    "tools": [WEATHER],
+    "max_tokens": 200,
+    "ignore_eos": False,
+    "allowed_token_ids": None,
+    "logit_bias": COMPACT,
+}
+"""Room for a whole call."""
+NAMED = {"type": "function", "function": {"name": "weather"}}
+
 
 def post(name: str, path: str, body: Any, **more: Any) -> Case:
     return Case(name, "POST", path, body, **more)
@@ -156,34 +166,9 @@ CHATS = (
     chat("streamed with running usage", stream=True, stream_options=CONTINUOUS),
     chat("streamed logprobs", stream=True, logprobs=True, top_logprobs=1),
     chat("streamed token ids", stream=True, return_token_ids=True),
-    chat(
-        "tool wanted",
-        tools=[WEATHER],
-        tool_choice="required",
-        max_tokens=200,
-        ignore_eos=False,
-        allowed_token_ids=None,
-        logit_bias=COMPACT,
-    ),
-    chat(
-        "tool named",
-        tools=[WEATHER],
-        tool_choice={"type": "function", "function": {"name": "weather"}},
-        max_tokens=200,
-        ignore_eos=False,
-        allowed_token_ids=None,
-        logit_bias=COMPACT,
-    ),
-    chat(
-        "tool named in a stream",
-        tools=[WEATHER],
-        tool_choice={"type": "function", "function": {"name": "weather"}},
-        max_tokens=200,
-        ignore_eos=False,
-        allowed_token_ids=None,
-        logit_bias=COMPACT,
-        stream=True,
-    ),
+    chat("tool wanted", **CALL, tool_choice="required"),
+    chat("tool named", **CALL, tool_choice=NAMED),
+    chat("tool named in a stream", **CALL, tool_choice=NAMED, stream=True),
     chat("tools, none wanted", tools=[WEATHER], tool_choice="none"),
 )
 
