@@ -31,6 +31,7 @@ from epp_lab.workload import (
 )
 
 TRACE_ENDINGS = (".jsonl", ".json", ".csv", ".gz")
+TRACE_REPLICAS = 4
 
 
 class LabGroup(click.Group):
@@ -289,7 +290,9 @@ def usual_load(workload: Workload) -> float:
 def _described(trace: str, asked: dict[str, Any]) -> Workload:
     changes = {name: value for name, value in asked.items() if value is not None}
     given = (
-        _trace_file(trace) if trace.endswith(TRACE_ENDINGS) else load_workload(trace).model_dump()
+        _trace_file(trace, changes.get("replicas", TRACE_REPLICAS))
+        if trace.endswith(TRACE_ENDINGS)
+        else load_workload(trace).model_dump()
     )
     for name, place in {
         "replicas": ("replicas",),
@@ -311,11 +314,10 @@ def _put(data: dict[str, Any], place: tuple[str, ...], value: Any) -> None:
     data[place[-1]] = value
 
 
-def _trace_file(name: str) -> dict[str, Any]:
+def _trace_file(name: str, replicas: int) -> dict[str, Any]:
     """A workload around a trace: as many requests and as fast as recorded, with plain defaults."""
     jobs = read_trace(find_trace(name))
     lasts = jobs[-1].arrival or 1.0
-    replicas = 4
     return {
         "name": Path(name).name,
         "about": "a trace file",

@@ -56,3 +56,14 @@ def test_one_run_prints_one_json_object():
     done = CliRunner().invoke(command, args)
 
     assert msgspec.json.decode(done.output)["seed"] == 4
+
+
+@pytest.mark.parametrize("replicas", [2, 4, 8])
+def test_a_trace_file_runs_as_fast_as_recorded_on_any_number_of_replicas(tmp_path, replicas):
+    day = tmp_path / "day.jsonl"
+    row = '{"timestamp": %d, "input_length": 10, "output_length": 1}\n'
+    day.write_text("".join(row % (at * 250) for at in range(40)))
+    args = ["run", "-p", "random", "-t", str(day), "--replicas", str(replicas), "--json"]
+    done = CliRunner().invoke(command, args)
+
+    assert msgspec.json.decode(done.output)["measure"]["offered_rate"] == pytest.approx(4, rel=0.05)
