@@ -25,6 +25,7 @@ from epp.config.schema import EndpointPickerConfig
 
 ON_THEIR_OWN: Final = frozenset(
     {
+        "header-processor",
         "fact-producer",
         "screener",
         "pool-producer",

@@ -353,6 +353,10 @@ def test_nothing_is_warned_of_twice(shape):
     assert len(types) == len(set(types))
 
 
+def test_what_takes_part_by_being_configured_is_not_warned_of():
+    assert assembled(AGENTS).policy.warnings == ()
+
+
 def test_predictions_of_the_older_plugin_serve_everybody():
     producers = [one.type for one in assembled(PREDICTED_OF_OLD).plan.producers]
 
