@@ -1,5 +1,6 @@
 """The deciders that do not look at caches."""
 
+import re
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
@@ -12,6 +13,8 @@ from epp.points import Tools
 
 MEDIA: Final = (b'"image_url"', b'"input_image"', b'"input_audio"', b'"video_url"', b'"audio_url"')
 """Types of message parts that need an encoder. Within a string of JSON their quotes are escaped."""
+ANTHROPIC_IMAGE: Final = re.compile(rb'"type"\s*:\s*"image"')
+"""The word alone is as well a name in a tool's schema."""
 
 
 class AlwaysDisaggPdDecider:
@@ -50,8 +53,10 @@ class AlwaysDisaggMultimodalDecider:
         self._name = tools.name
 
     def columns(self, request: Request, pool: PoolView) -> Mapping[str, Column]:
-        media = any(
-            prompt.items or any(kind in prompt.text for kind in MEDIA) for prompt in request.prompts
-        )
+        media = any(prompt.items or _has_media(prompt.text) for prompt in request.prompts)
         give_verdict(request, self._name, pool.endpoints, np.full(len(pool), media))
         return {}
+
+
+def _has_media(text: bytes) -> bool:
+    return any(kind in text for kind in MEDIA) or ANTHROPIC_IMAGE.search(text) is not None

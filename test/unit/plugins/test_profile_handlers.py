@@ -68,6 +68,10 @@ def test_the_prefix_decider(given, tokens, cached, yes):
     [
         pytest.param(b'[{"content":[{"type":"image_url","image_url":{}}]}]', True, id="image"),
         pytest.param(b'[{"content":[{"type": "input_audio"}]}]', True, id="audio"),
+        pytest.param(
+            b'[{"content":[{"type": "image", "source": {}}]}]', True, id="anthropic-image"
+        ),
+        pytest.param(b'[{"name":"draw","input_schema":{"image":{}}}]', False, id="a-tools-field"),
         pytest.param(b'[{"content":"hello"}]', False, id="text"),
         pytest.param(rb'[{"content":"say \"image_url\""}]', False, id="text-about-images"),
     ],
