@@ -1,8 +1,8 @@
 """The cheapest model servers there are: many ports in one process, constant answers.
 
 For figures in which the engine does not matter. `POST` answers a chat completion at once, or, asked
-by `x-bench-chunks` and `x-bench-gap-ms`, a stream of so many events so far apart; `GET` answers the
-metrics page of an engine with so many running requests.
+by `x-bench-chunks` and `x-bench-gap-ms`, a stream of so many events so far apart, or, asked to
+render a chat, its tokens; `GET` answers the metrics page of an engine with so many requests.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "test")]
 
 import uvloop  # noqa: E402
 from bench_scrape import vllm_page  # noqa: E402
+from engines import tokens_of  # noqa: E402
 
 USAGE = {"prompt_tokens": 100, "completion_tokens": 4, "total_tokens": 104}
 WHOLE = json.dumps(
@@ -49,6 +50,7 @@ LAST = (
 CHUNKS = re.compile(rb"(?i)\r\nx-bench-chunks: (\d+)")
 GAP = re.compile(rb"(?i)\r\nx-bench-gap-ms: (\d+)")
 LENGTH = re.compile(rb"(?i)\r\ncontent-length: (\d+)")
+RENDER = b"/render HTTP/1.1\r\n"
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 )
@@ -63,6 +65,12 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
+def rendered(body: bytes) -> bytes:
+    """The tokens of a chat, as an engine tells them."""
+    text = "".join(message["content"] for message in json.loads(body)["messages"])
+    return json.dumps({"token_ids": tokens_of(text.encode())}).encode()
+
+
 class ModelServer(asyncio.Protocol):
     """One connection, one request at a time."""
 
@@ -70,6 +78,7 @@ class ModelServer(asyncio.Protocol):
         self._page = page
         self._seen = b""
         self._head = b""
+        self._body = bytearray()
         self._missing = -1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -97,6 +106,8 @@ class ModelServer(asyncio.Protocol):
                 self._answer()
             return
         self._missing -= len(data)
+        if RENDER in self._head:
+            self._body += data
         if self._missing == 0:
             self._answer()
 
@@ -104,6 +115,9 @@ class ModelServer(asyncio.Protocol):
         head, self._head, self._seen = self._head, b"", b""
         if head.startswith(b"GET"):
             self._transport.write(self._page)
+        elif RENDER in head:
+            self._transport.write(whole(rendered(self._body), "application/json"))
+            self._body.clear()
         elif chunks := CHUNKS.search(head):
             gap = GAP.search(head)
             self._transport.write(STREAM_HEAD)

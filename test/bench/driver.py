@@ -69,7 +69,8 @@ def body_of(make: Callable[[int], bytes], number: int) -> bytes:
 class Script:
     """What Envoy writes for one request, by stream id and number of the request.
 
-    `make` makes the requests, as the load generator writes them.
+    `make` makes the requests, as the load generator writes them; the first one's path is that of
+    all.
     """
 
     def __init__(self, request: str, response: str, make: Callable[[int], bytes] = small) -> None:
@@ -79,8 +80,10 @@ class Script:
         self._block = encoded([(name.encode(), value.encode()) for name, value in head])
         response_mode = "NONE" if not full else BODY_MODES[request]
         self._duplex = request == "duplex"
-        body = body_of(make, 0)
-        first = request_headers({**REQUEST, "content-length": str(len(body))})
+        self.replies = 1 if self._duplex else 2
+        """To a request, at the least: where the body is buffered its headers are answered apart."""
+        body, path = body_of(make, 0), make(0).split(b" ", 2)[1].decode()
+        first = request_headers({**REQUEST, "content-length": str(len(body))}, path=path)
         self._headers = modes(first, BODY_MODES[request], response_mode).SerializeToString()
         answered = [response_headers(**RESPONSE).SerializeToString()]
         if full and self._duplex:
@@ -147,13 +150,13 @@ class Replay:
         asked = b"".join(script.asks(s, self._number + i) for i, s in enumerate(streams))
         self._number += self._at_once
         self._socket.sendall(asked)
-        self._until({*streams})
+        self._until(dict.fromkeys(streams, script.replies))
         self._socket.sendall(b"".join(map(script.answers, streams)))
-        self._until({*streams})
+        self._until(dict.fromkeys(streams, 1))
         self._socket.sendall(b"".join(map(script.ends, streams)))
 
-    def _until(self, missing: set[int]) -> None:
-        """Read until every stream has had something; give the window back."""
+    def _until(self, missing: dict[int, int]) -> None:
+        """Read until every stream has had so many messages; give the window back."""
         read = 0
         while missing:
             received = self._socket.recv(1 << 18)
@@ -163,17 +166,29 @@ class Replay:
             self._rest = self._scan(self._rest + received, missing)
         self._socket.sendall(frames.window_frame(0, max(1, read)))
 
-    def _scan(self, seen: bytes, missing: set[int]) -> bytes:
+    def _scan(self, seen: bytes, missing: dict[int, int]) -> bytes:
         at = 0
         while len(seen) - at >= 9:
             size = int.from_bytes(seen[at : at + 3], "big")
-            if at + 9 + size > len(seen):
+            end = at + 9 + size
+            if end > len(seen):
                 break
             kind = seen[at + 3]
             stream = int.from_bytes(seen[at + 5 : at + 9], "big")
             if kind == frames.GOAWAY or (kind == frames.RST_STREAM and stream in missing):
-                raise RuntimeError(f"the server gave up: {seen[at : at + 9 + size]!r}")
-            if kind == frames.DATA:
-                missing.discard(stream)
-            at += 9 + size
+                raise RuntimeError(f"the server gave up: {seen[at:end]!r}")
+            if kind == frames.DATA and stream in missing:
+                missing[stream] -= messages(seen[at + 9 : end]) if missing[stream] > 1 else 1
+                if missing[stream] < 1:
+                    del missing[stream]
+            at = end
         return seen[at:]
+
+
+def messages(data: bytes) -> int:
+    """How many gRPC messages begin in the data of a frame that begins with one."""
+    count = at = 0
+    while at < len(data):
+        at += 5 + int.from_bytes(data[at + 1 : at + 5], "big")
+        count += 1
+    return count

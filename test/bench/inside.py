@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,25 @@ HEADERS = {
 ANSWERED = ResponseHead(200, {":status": "200", "content-type": "application/json"}, None)
 
 
-def flow_among(count: int, scheduled: Callable[[float], None] | None = None) -> Flow:
-    """The request path of a picker with the default policy and so many fresh endpoints.
+@dataclass(frozen=True)
+class Kind:
+    """What a picker is configured for, what it knows beforehand, and what it is asked."""
+
+    config: str
+    path: str
+    bodies: Callable[[], list[bytes]]
+    prepare: Callable[[LiveConfig, Datastore], None]
+
+
+def flow_among(
+    count: int, scheduled: Callable[[float], None] | None = None, kind: Kind | None = None
+) -> Flow:
+    """The request path of a picker with so many fresh endpoints, under the default policy unless
+    `kind` says otherwise.
 
     `scheduled` hears the seconds each placing took.
     """
+    kind = kind or CHAT
     store = Datastore(CLOCK, time.time, StoreSettings(), LOG)
     store.set_endpoints(
         "bench",
@@ -62,7 +77,9 @@ def flow_among(count: int, scheduled: Callable[[float], None] | None = None) -> 
     for endpoint in store.endpoints:
         store.scraped(endpoint.key, CLOCK(), sample, 3600)
     metrics = PickerMetrics()
-    live = LiveConfig(RunOptions(), store, metrics, LOG, clock=CLOCK, secret=bytes(32))
+    options = RunOptions(config_text=kind.config)
+    live = LiveConfig(options, store, metrics, LOG, clock=CLOCK, secret=bytes(32))
+    kind.prepare(live, store)
     reports = RequestReports(
         RequestMetrics(),
         RefusalLog(LOG, clock=CLOCK),
@@ -79,9 +96,20 @@ def bodies() -> list[bytes]:
     return [small(n).partition(b"\r\n\r\n")[2] for n in range(500)]
 
 
-def whole_way(count: int, scheduled: Callable[[float], None] | None = None) -> Callable[[], None]:
+def know_nothing(_live: LiveConfig, _store: Datastore) -> None:
+    """Endpoints and their gauges are all there is."""
+
+
+CHAT = Kind("", "/v1/chat/completions", bodies, know_nothing)
+
+
+def whole_way(
+    count: int, scheduled: Callable[[float], None] | None = None, kind: Kind | None = None
+) -> Callable[[], None]:
     """One request from its intake to its end, in watch mode."""
-    flow, texts, head = flow_among(count, scheduled), bodies(), Head(HEADERS, 300)
+    kind = kind or CHAT
+    flow, texts = flow_among(count, scheduled, kind), kind.bodies()
+    head = Head({**HEADERS, ":path": kind.path}, 300)
     at = 0
 
     def once() -> None:
@@ -102,19 +130,27 @@ def picks(rounds: int = 300) -> dict[int, tuple[float, float]]:
     return {count: pick_among(count, rounds) for count in (10, 100, 1000)}
 
 
-def pick_among(count: int, rounds: int, size: int = 8) -> tuple[float, float]:
+def pick_among(count: int, rounds: int) -> tuple[float, float]:
     """The best round of each."""
+    once = timed(count)
+    found = [once() for _ in range(rounds)]
+    return min(pick for pick, _ in found), min(way for _, way in found)
+
+
+def timed(count: int, kind: Kind | None = None, size: int = 8) -> Callable[[], tuple[float, float]]:
+    """Times a round of so many requests: microseconds of a pick, and of a request's whole way."""
     seconds: list[float] = []
-    once = whole_way(count, seconds.append)
-    pick = way = float("inf")
-    for _ in range(rounds):
+    once = whole_way(count, seconds.append, kind)
+
+    def a_round() -> tuple[float, float]:
         seconds.clear()
         began = time.perf_counter()
         for _ in range(size):
             once()
-        way = min(way, time.perf_counter() - began)
-        pick = min(pick, sum(seconds))
-    return pick / size * 1e6, way / size * 1e6
+        way = time.perf_counter() - began
+        return sum(seconds) / size * 1e6, way / size * 1e6
+
+    return a_round
 
 
 def long_prompt() -> float:

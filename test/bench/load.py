@@ -155,9 +155,9 @@ class Client:
         return result
 
 
-def post(body: bytes, headers: str = "") -> bytes:
+def post(body: bytes, headers: str = "", path: str = "/v1/chat/completions") -> bytes:
     head = (
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\nuser-agent: bench/1\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: bench\r\nuser-agent: bench/1\r\n"
         "accept: */*\r\nauthorization: Bearer 0123456789abcdef\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n{headers}\r\n"
     )

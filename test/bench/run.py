@@ -13,28 +13,26 @@ import datetime as dt
 import json
 import os
 import random
-import re
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "test")]
 
+import everything  # noqa: E402
 import inside  # noqa: E402
 import report  # noqa: E402
 import uvloop  # noqa: E402
 from backend import model_servers  # noqa: E402
-from driver import Replay, Script  # noqa: E402
-from load import Result, large, post, small, streamed  # noqa: E402
-from report import Figure, Report  # noqa: E402
+from costs import Bench, beside_scraping, replayed  # noqa: E402
+from driver import Script  # noqa: E402
+from load import large, post, small, streamed  # noqa: E402
+from report import Report  # noqa: E402
 from stand import (  # noqa: E402
     Stand,
     Way,
-    cpu_seconds,
     endpoints_file,
     machine,
     memory_mb,
@@ -69,66 +67,6 @@ BUDGETS = {
 }
 
 
-@dataclass(frozen=True)
-class Cost:
-    """CPU microseconds of one request, and how many there were a second, on how much of a core."""
-
-    added: float
-    """Above what the server uses while nobody asks."""
-    whole: float
-    rate: float
-    share: float
-
-
-@dataclass
-class Bench:
-    """The figures so far, and how long to measure."""
-
-    quick: bool
-    only: str
-    figures: list[Figure] = field(default_factory=list)
-
-    @property
-    def stretch(self) -> float:
-        return 0.5 if self.quick else 1.0
-
-    @property
-    def stretches(self) -> int:
-        return 1 if self.quick else 3
-
-    def note(self, group: str, name: str, value: float, unit: str, **more: object) -> None:
-        figure = Figure(group, name, round(value, 4), unit, **more)  # type: ignore[arg-type]
-        self.figures.append(figure)
-        held = "" if figure.held else f"  OVER {figure.budget:g}"
-        print(f"{group}: {name}: {report.number(value)} {unit}{held}  {figure.note}", flush=True)
-
-    def wants(self, what: str) -> bool:
-        return re.search(self.only, what) is not None
-
-    async def settle(self, stand: Stand) -> None:
-        """Learn what the server does when nobody asks; its endpoints are busy all the same."""
-        await asyncio.sleep(0.5)
-        stretches = [await share_of_core(stand.pid, 1.0) for _ in range(self.stretches)]
-        stand.background = min(stretches)
-
-    async def cost(
-        self, stand: Stand, load: Callable[[], Awaitable[Result]], times: int = 1
-    ) -> Cost:
-        """The lowest of some stretches."""
-        found = []
-        for _ in range(self.stretches * times):
-            cpu, began = cpu_seconds(stand.pid), time.perf_counter()
-            result = await load()
-            spent, lasted = cpu_seconds(stand.pid) - cpu, time.perf_counter() - began
-            assert not result.failed, f"{result.failed} of {result.done} requests failed"
-            whole = spent / max(result.done, 1) * 1e6
-            idle = stand.background * lasted / max(result.done, 1) * 1e6
-            found.append(Cost(whole - idle, whole, result.done / lasted, spent / lasted))
-        # By the whole: on a starved machine scraping slows down too, and what is taken off is more
-        # than it used.
-        return min(found, key=lambda cost: cost.whole)
-
-
 async def small_requests(bench: Bench, stand: Stand, way: Way) -> None:
     budget, aim = BUDGETS.get((way.request, way.response), (None, None))
     whole = way.server == "http2" and way.tls
@@ -138,32 +76,6 @@ async def small_requests(bench: Bench, stand: Stand, way: Way) -> None:
     held = {"budget": budget, "aim": aim} if whole else {}
     bench.note(SMALL, str(way), cost.added, "us", note=beside_scraping(cost), **held)
     await replayed(bench, stand, way, CEILING, Script(way.request, way.response), AT_ONCE, held)
-
-
-async def replayed(
-    bench: Bench,
-    stand: Stand,
-    way: Way,
-    group: str,
-    script: Script,
-    at_once: int,
-    held: dict[str, float | None],
-) -> None:
-    """Streams replayed without Envoy, as fast as the server takes them."""
-    lane = await asyncio.to_thread(Replay, stand.port, script, secure=way.tls, at_once=at_once)
-    try:
-        await asyncio.to_thread(lane.run, bench.stretch)
-        cost = await bench.cost(
-            stand, lambda: asyncio.to_thread(lane.run, bench.stretch / 2), times=2
-        )
-    finally:
-        lane.close()
-    told = f"{cost.rate:,.0f} a second on {cost.share:.0%} of a core"
-    bench.note(group, str(way), cost.added, "us", note=told, **held)
-
-
-def beside_scraping(cost: Cost) -> str:
-    return f"{cost.whole:,.0f} with scraping three busy endpoints"
 
 
 async def large_prompts(bench: Bench, stand: Stand, way: Way) -> None:
@@ -348,9 +260,13 @@ async def measure(bench: Bench, folder: Path) -> None:
         await hundred(bench)
     if bench.wants("memory"):
         await memory(bench)
+    await everything.measure(bench)
 
 
-ORDER = (SMALL, CEILING, LARGE, LARGE_CEILING, STREAM, LATENCY, POOL, PATH, PROCESS)
+ORDER = (
+    *(SMALL, CEILING, LARGE, LARGE_CEILING, STREAM, LATENCY, POOL, PATH, PROCESS),
+    *everything.ORDER,
+)
 
 
 def envoy_version() -> str:
@@ -369,7 +285,8 @@ def main() -> int:
     parser.add_argument(
         "--only",
         default="",
-        help="only what this expression finds: path, start, latency, way ..., hundred, memory",
+        help="only what this expression finds: path, start, latency, way ..., hundred, memory, "
+        "everything ...",
     )
     options = parser.parse_args()
     bench = Bench(options.quick, options.only)

@@ -24,6 +24,7 @@ from support.picker import Picker, picker  # noqa: E402
 
 from epp.cli.envoy_config import config  # noqa: E402
 from epp.cli.envoy_template import Gateway  # noqa: E402
+from epp.kvevents.settings import PORT_LABEL  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,14 @@ def memory_mb(pid: int, what: str = "VmRSS") -> float:
     return 0.0
 
 
-def endpoints_file(folder: Path, ports: Sequence[int]) -> Path:
+def endpoints_file(folder: Path, ports: Sequence[int], events: Sequence[int] = ()) -> Path:
+    """`events`: where each publishes KV events, if they do."""
     path = folder / "endpoints.yaml"
-    rows = [{"name": f"vllm-{p}", "address": "127.0.0.1", "port": str(p)} for p in ports]
+    rows: list[dict[str, Any]] = [
+        {"name": f"vllm-{p}", "address": "127.0.0.1", "port": str(p)} for p in ports
+    ]
+    for row, port in zip(rows, events, strict=False):
+        row["labels"] = {PORT_LABEL: str(port)}
     path.write_text(yaml.safe_dump({"endpoints": rows}))
     return path
 
@@ -112,7 +118,9 @@ def envoy_config(way: Way, address: tuple[str, int], ports: Sequence[int]) -> st
 
 
 @asynccontextmanager
-async def standing(way: Way, ports: Sequence[int], *flags: str) -> AsyncIterator[Stand]:
+async def standing(
+    way: Way, ports: Sequence[int], *flags: str, events: Sequence[int] = ()
+) -> AsyncIterator[Stand]:
     """Everything ready, three connections open."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -123,7 +131,7 @@ async def standing(way: Way, ports: Sequence[int], *flags: str) -> AsyncIterator
             pid, port = await stack.enter_async_context(bare(way.tls, ports))
             address = "127.0.0.1", port
         else:
-            listed = endpoints_file(folder, ports)
+            listed = endpoints_file(folder, ports, events)
             secure = () if way.tls else ("--secure-serving=false",)
             running = await stack.enter_async_context(
                 picker(f"--endpoints={listed}", f"--wire={way.server}", *secure, *flags)
