@@ -62,10 +62,13 @@ class PrecisePrefixCacheProducer:
     snapshotFile (where knowledge is kept between two runs, default none).
     Reads: slots, block_size, kv_blocks. Writes: prefix_tokens, prefix_total, and both under its
     own name.
-    Differs from the Go picker: gaps and restarts of engines are always noticed; blocks have the
-    engine's size; an adapter's name does not keep its blocks from matching; memory is bounded; an
-    endpoint is forgotten without a scan; redisConfig, valkeyConfig, costAwareMemoryConfig,
-    tokenizersPoolConfig and prefixStoreConfig are refused.
+    Differs from the Go picker: gaps and restarts of engines are noticed, without replaySocketPort
+    too (kv-events.md names the one that is not); blocks have the engine's size; an adapter's name
+    does not keep its blocks from matching; memory is bounded, by a million blocks instead of a
+    hundred; speculativeIndexing is on unless switched off; an endpoint is forgotten without a scan;
+    podLabelSelector, podNamespace, podCacheSize and enableMetrics are accepted without effect;
+    redisConfig, valkeyConfig, costAwareMemoryConfig, tokenizersPoolConfig and prefixStoreConfig are
+    refused.
     Example:
         - type: precise-prefix-cache-producer
           parameters:

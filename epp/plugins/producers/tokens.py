@@ -48,8 +48,9 @@ class TokenProducer:
     remembered, default 4000000), local (file: a tokenizer.json, for completions; needs the package
     tokenizers), udsTokenizerConfig (refused).
     Writes: tokens of the prompts, for precise-prefix-cache-producer.
-    Differs from the Go picker: a conversation whose beginning is known is not waited for; few
-    renderings are asked for at a time, and none twice; a failure costs exactness alone.
+    Differs from the Go picker: a rendering is waited for 300 ms instead of 5 s, and not at all for
+    a conversation whose beginning is known; few renderings are asked for at a time, and none twice;
+    a failure costs exactness alone.
     Example:
         - type: token-producer
           parameters: {vllm: {url: pool}}
