@@ -10,13 +10,12 @@ engine names a block matters only to find its parent and to remove it.
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from math import inf
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from epp.datastore.members import Slots
-from epp.datastore.prefix import DEFAULT_MAX_BLOCKS, PrefixIndex
+from epp.datastore.prefix import DEFAULT_MAX_BLOCKS, PrefixIndex, spread
 from epp.datastore.residency_holders import Run, walk
 from epp.datastore.residency_tier import Tier
 from epp.domain.pool import Ints
@@ -25,26 +24,17 @@ EXPECT_TOKENS: Final = 64
 """Expectations are kept for every so many tokens: a quarter of the work of blocks of 16."""
 MOST_ADAPTERS: Final = 4096
 SWEPT_AT_ONCE: Final = 256
-MANY_BITS: Final = 24
 
 
 class Match(NamedTuple):
-    """Leading blocks of one chain by endpoint, int arrays of shape `(n,)`."""
+    """Leading blocks of one chain by endpoint, int arrays of shape `(n,)`. Not to be changed."""
 
     fast: Ints
     """In GPU memory."""
     any: Ints
-    """In any tier; never fewer than `fast`."""
+    """In any tier; never fewer than `fast`, and the same array where there is no other tier."""
     expected: Ints
-    """By our own picks."""
-
-
-class Found(NamedTuple):
-    """Leading blocks of one chain by slot; slots that hold none are left out. As in `Match`."""
-
-    fast: dict[int, int]
-    any: dict[int, int]
-    expected: dict[int, int]
+    """By our own picks; where these are no more than `any`, whatever they were."""
 
 
 class Residency:
@@ -60,8 +50,10 @@ class Residency:
         self.dropped = 0
         """Blocks given up for want of room, so far."""
         self._slots = Slots()
+        self._slots.take()
         self._lanes: dict[int, int] = {}
-        self._slot_by_lane: dict[int, int] = {}
+        self._lane_of: Ints = np.zeros(16, np.int64)
+        """By slot; lane 0, which holds nothing, for those that have none."""
         self._current = 0
         self._sweeping: set[int] = set()
         self._live: set[int] = set()
@@ -120,7 +112,7 @@ class Residency:
             self._sizes = None
         if lane is None:
             return
-        del self._slot_by_lane[lane]
+        self._lane_of[slot] = 0
         self._current &= ~(1 << lane)
         self.fast.retire(lane)
         self.slow.retire(lane)
@@ -158,8 +150,14 @@ class Residency:
         if lane is None:
             lane = self._lanes[slot] = self._slots.take()
             self._current |= 1 << lane
-            self._slot_by_lane[lane] = slot
+            self._room_for(slot)
+            self._lane_of[slot] = lane
         return lane
+
+    def _room_for(self, slot: int) -> None:
+        if slot >= len(self._lane_of):
+            more = np.zeros(slot + 64 - len(self._lane_of), np.int64)
+            self._lane_of = np.concatenate([self._lane_of, more])
 
     # -- what engines report ----------------------------------------------------------------------
 
@@ -206,39 +204,34 @@ class Residency:
 
     def match(self, keys: Sequence[int], size: int, slots: Ints, now: float) -> Match:
         """Leading blocks of `keys` (of `size` tokens) at each of `slots`, by layer."""
-        found = self.find(keys, size, now)
-        return Match(
-            *(np.array([one.get(s, 0) for s in slots.tolist()], np.int64) for one in found)
-        )
-
-    def find(self, keys: Sequence[int], size: int, now: float) -> Found:
-        """The same for every endpoint that holds anything, by slot."""
         holders = self.fast.holders, self.slow.holders
-        fast = anywhere = self._by_slot(walk(holders[:1], keys, self._current))
+        fast = anywhere = self._by_slot(walk(holders[:1], keys, self._current), slots)
         if self.slow.count:
-            anywhere = self._by_slot(walk(holders, keys, self._current))
-        return Found(fast, anywhere, self.guess(keys, size, now - self.expect_seconds))
+            anywhere = self._by_slot(walk(holders, keys, self._current), slots)
+        expected = self.guess(keys, size, slots)
+        # Where events arrive only what was picked lately counts: the rest they have told.
+        since = now - self.expect_seconds
+        kept = thinned(keys, size)
+        for row in np.flatnonzero(expected > anywhere).tolist():
+            slot = int(slots[row])
+            if slot in self._live:
+                blocks = kept[: expected[row] // every(size)]
+                expected[row] = self.picks.used_since(slot, blocks, since) * every(size)
+        return Match(fast, anywhere, expected)
 
-    def _by_slot(self, runs: Sequence[Run]) -> dict[int, int]:
-        slots = self._slot_by_lane
-        return {slots[lane]: blocks for holders, blocks in runs for lane in bits(holders)}
+    def _by_slot(self, runs: Sequence[Run], slots: Ints) -> Ints:
+        return spread(runs, self._lanes_of(slots))
 
-    def guess(self, keys: Sequence[int], size: int, since: float = -inf) -> dict[int, int]:
-        """Leading blocks of `keys` by our own picks, by slot.
+    def _lanes_of(self, slots: Ints) -> Ints:
+        try:
+            return self._lane_of[slots]
+        except IndexError:
+            self._room_for(int(slots.max()))
+            return self._lane_of[slots]
 
-        Where events arrive only what was picked from `since` on counts: the rest they have told.
-        """
-        step = every(size)
-        kept = keys[step - 1 :: step]
-        found: dict[int, int] = {}
-        for run in self.picks.match(kept):
-            for slot in bits(run.holders):
-                blocks = run.blocks
-                if slot in self._live and since > -inf:
-                    blocks = self.picks.used_since(slot, kept[:blocks], since)
-                if blocks:
-                    found[slot] = blocks * step
-        return found
+    def guess(self, keys: Sequence[int], size: int, slots: Ints) -> Ints:
+        """Leading blocks of `keys` by our own picks, whenever they were, at each of `slots`."""
+        return spread(self.picks.match(thinned(keys, size)), slots) * every(size)
 
     # -- for people -------------------------------------------------------------------------------
 
@@ -262,17 +255,3 @@ def thinned(chain: Sequence[int], size: int) -> Sequence[int]:
     """The keys of `chain` that stand among the expectations."""
     step = every(size)
     return chain[step - 1 :: step]
-
-
-def bits(mask: int) -> list[int]:
-    """Which bits are set, ascending. 0.2 us each by themselves; 1,000 of them at once in 20 us."""
-    if mask.bit_count() > MANY_BITS:
-        data = np.frombuffer(mask.to_bytes(mask.bit_length() // 8 + 1, "little"), np.uint8)
-        found: list[int] = np.flatnonzero(np.unpackbits(data, bitorder="little")).tolist()
-        return found
-    places = []
-    while mask:
-        low = mask & -mask
-        places.append(low.bit_length() - 1)
-        mask ^= low
-    return places

@@ -1,22 +1,19 @@
 """The producer of prefix matches from our own picks."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Final, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from pydantic import Field
 
 from epp.config.params import PluginParams
-from epp.datastore.prefix import DEFAULT_MAX_BLOCKS, PrefixIndex, among
+from epp.datastore.prefix import DEFAULT_MAX_BLOCKS, FEW, PrefixIndex, among
 from epp.domain.decision import Decision
 from epp.domain.pool import Column, Ints, PoolView
 from epp.domain.request import Key, Request
 from epp.plugins.columns import PREFIX_TOKENS, PREFIX_TOTAL, named
 from epp.points import Tools
 from epp.tokens.blocks import block_keys, chain_seed
-
-FEW: Final = 24
-"""Up to so many endpoints bits are tried one by one: 4 us for 10 of them, 10 by way of numpy."""
 
 
 class Chains(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 from epp.datastore.residency import Residency, every, thinned
 from epp.domain.decision import Decision
 from epp.domain.headers import REQUEST_ID
-from epp.domain.pool import Column, Ints, PoolView, Scores
+from epp.domain.pool import Column, Floats, Ints, PoolView, Scores
 from epp.domain.request import Key, Request
 from epp.domain.response import Usage
 from epp.observe.compared import Compared
@@ -223,29 +223,22 @@ class PrecisePrefixCacheProducer:
 
     def _matched(self, found: Chains, slots: Ints) -> Ints:
         """Tokens of the leading blocks that each slot holds, all prompts together."""
-        tokens: dict[int, int] = {}
+        tokens = np.zeros(len(slots), dtype=np.int64)
         for chain, length in zip(found.chains, found.lengths, strict=True):
             usable = max(length - 1, 0) // found.size if found.exact else len(chain)
-            for slot, worth in self._blocks(found, chain).items():
-                known = tokens.get(slot, 0)
-                tokens[slot] = known + int(min(worth, usable) * found.size)
-        if not tokens:
-            return np.zeros(len(slots), dtype=np.int64)
-        return np.array([tokens.get(slot, 0) for slot in slots.tolist()], dtype=np.int64)
+            worth = np.minimum(self._blocks(found, chain, slots), usable)
+            tokens += (worth * found.size).astype(np.int64, copy=False)
+        return tokens
 
-    def _blocks(self, found: Chains, chain: Sequence[int]) -> Mapping[int, float]:
+    def _blocks(self, found: Chains, chain: Sequence[int], slots: Ints) -> Ints | Floats:
         """Leading blocks of one chain by slot, each as much as its tier is worth."""
         if not found.exact:
-            return self.residency.guess(chain, found.size)
-        told = self.residency.find(chain, found.size, self._clock())
-        worth: dict[int, float] = {**told.any}
+            return self.residency.guess(chain, found.size, slots)
+        told = self.residency.match(chain, found.size, slots, self._clock())
+        worth: Ints | Floats = told.any
         if told.any is not told.fast:
-            for slot, blocks in told.any.items():
-                fast = told.fast.get(slot, 0)
-                worth[slot] = fast + (blocks - fast) * self._slow_weight
-        for slot, blocks in told.expected.items():
-            worth[slot] = max(blocks, worth.get(slot, 0))
-        return worth
+            worth = told.fast + (told.any - told.fast) * self._slow_weight
+        return np.maximum(worth, told.expected)
 
     def _default_size(self, pool: PoolView) -> int:
         reported = pool.get("block_size")

@@ -50,6 +50,21 @@ def test_each_endpoint_matches_as_far_as_it_holds():
     assert matched(index, "abcde").fast.tolist() == [2, 0, 0, 4, 0]
 
 
+@pytest.mark.parametrize("size", [5, 100, 1000], ids="{}-endpoints".format)
+def test_endpoints_match_alike_in_pools_of_any_size(size):
+    index, last = Residency(), size - 1
+    store(index, last, "abcd")
+    store(index, 2, "ab")
+    store(index, 2, "abc", start=2, fast=False)
+    index.expect(1, thinned(chain("abcdef"), SIZE), 100, now=0.0)
+
+    found = matched(index, "abcdef", slots=np.arange(size))
+
+    assert {row: found.fast[row] for row in (0, 1, 2, last)} == {0: 0, 1: 0, 2: 2, last: 4}
+    assert found.any[[1, 2, last]].tolist() == [0, 3, 4]
+    assert found.expected[[0, 1, 2, last]].tolist() == [0, 6, 0, 0]
+
+
 def test_slots_never_heard_of_hold_nothing():
     index = Residency()
     store(index, 0, "ab")
