@@ -1,4 +1,5 @@
-"""Go's flag syntax over click: one or two dashes, `--flag value`, `--flag=value`, bare booleans."""
+"""Go's flag syntax over click: one or two dashes, `--flag value`, `--flag=value`, bare booleans,
+several values after a flag that takes a list."""
 
 from __future__ import annotations
 
@@ -54,7 +55,26 @@ class GoCommand(click.Command):
         booleans = {
             opt for param in self.params if isinstance(param.type, GoBool) for opt in param.opts
         }
-        return super().parse_args(ctx, list(_normalised(args, booleans)))
+        lists = {
+            opt
+            for param in self.params
+            if isinstance(param, click.Option) and param.multiple
+            for opt in param.opts
+        }
+        return super().parse_args(ctx, list(_repeated(_normalised(args, booleans), lists)))
+
+
+def _repeated(args: Iterable[str], lists: set[str]) -> Iterable[str]:
+    """`--list a b` as `--list a --list b`; the list ends at the next flag."""
+    flag, values = "", 0
+    for arg in args:
+        if arg.startswith("-"):
+            flag, values = arg, 0
+        else:
+            values += 1
+        if flag in lists and values > 1:
+            yield flag
+        yield arg
 
 
 def _normalised(args: list[str], booleans: set[str]) -> Iterable[str]:

@@ -73,6 +73,23 @@ def test_adapters_come_as_json_or_pairs(value):
     assert (module.name, module.path) == ("a", "/a")
 
 
+def test_lists_take_several_values_after_one_flag():
+    options = parsed(
+        "--lora-modules", '{"name":"a"}', '{"name":"b"}', "--port", "9000",
+        "--served-model-name", "x", "y", "--failure-types", "rate_limit", "server_error",
+        "-lora-modules", '{"name":"c"}',
+    )  # fmt: skip
+    assert [module.name for module in options.lora_modules] == ["a", "b", "c"]
+    assert options.served_model_names == ("x", "y")
+    assert options.failure_types == ("rate_limit", "server_error")
+    assert options.port == 9000
+
+
+def test_a_value_without_its_flag_is_a_usage_error():
+    with pytest.raises(click.UsageError):
+        parsed("--port", "9000", "9001")
+
+
 def test_vllms_event_configuration_is_read():
     text = (
         '{"enable_kv_cache_events":true,"publisher":"zmq","endpoint":"tcp://*:6000",'
