@@ -470,6 +470,23 @@ def test_pages_that_do_not_show_a_burst_yet_raise_a_limit_once():
     assert engine.limit == 10 * 1.25 + 1
 
 
+@pytest.mark.parametrize(
+    ("after", "steps"),
+    [
+        pytest.param(0.25, 1, id="a-quarter-of-a-second"),
+        pytest.param(0.5, 2, id="half-a-second"),
+        pytest.param(5.0, 4, id="a-second-at-the-most"),
+    ],
+)
+def test_pages_far_apart_raise_a_limit_by_as_many_steps_as_they_are_apart(after, steps):
+    engine = Engine(initial_limit=10)
+    engine.scraped(running=1)
+    engine.looked(running=10, age=after)
+    engine.scraped(running=10, after=after)
+
+    assert engine.limit == pytest.approx(10 * 1.25**steps + 1)
+
+
 def test_a_limit_falls_to_what_runs_where_requests_wait():
     engine = Engine(initial_limit=64)
     for _ in range(60):
@@ -516,9 +533,9 @@ def test_a_limit_is_never_below_what_runs_nor_below_one(scrapes):
 @pytest.mark.parametrize(
     ("columns", "expected"),
     [
-        pytest.param({"kv_usage": 0.95}, 1.0, id="memory"),
+        pytest.param({"kv_usage": 0.98}, 1.0, id="memory"),
         pytest.param(
-            {"kv_usage": 0.5, "kv_blocks": 100, "block_size": 16, "inflight_tokens": 720},
+            {"kv_usage": 0.5, "kv_blocks": 100, "block_size": 16, "inflight_tokens": 768},
             1.0,
             id="memory-on-its-way",
         ),
@@ -552,7 +569,7 @@ def test_a_few_that_wait_behind_many_that_run_are_no_queue():
 
 def test_a_warm_cache_may_be_filled_over_the_brim():
     detector = LearnedLimitDetector(LearnedLimitDetector.Params(initial_limit=10), tools())
-    view = pool(4, running=[9.0, 10.0, 19.0, 20.0], waiting=[0.0] * 4)
+    view = pool(4, running=[9.0, 10.0, 39.0, 40.0], waiting=[0.0] * 4)
 
     assert (detector.fullness(view) < 1.0).tolist() == [True, False, False, False]
     assert (detector.brim(view) < 1.0).tolist() == [True, True, True, False]
