@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from epp.domain.response import ResponseMode
 from epp_lab.generate import ConversationReplay, SharedPrefix
@@ -65,8 +65,13 @@ class ReplicaModel(Block):
     block_tokens: int = Field(64, ge=1)
     max_loras: int = Field(0, ge=0)
 
+    @field_validator("profile")
+    @classmethod
+    def _there_is_such_a_profile(cls, name: str) -> str:
+        return profile_named(name).name
+
     def config(self) -> EngineConfig:
-        """The engine's settings. Raises ValueError for a profile that does not exist."""
+        """The engine's settings."""
         profile = profile_named(self.profile)
         blocks = self.kv_tokens // self.block_tokens + 1 if self.kv_tokens else 0
         return EngineConfig(
@@ -137,7 +142,11 @@ def load_workload(name: str) -> Workload:
         path = WORKLOADS / f"{name}.yaml"
     if not path.is_file():
         raise BadTrace(f"no workload {name!r}; there are: {', '.join(_all_names())}")
-    return parse_workload(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as fault:
+        raise BadTrace(f"{path}: is not YAML: {fault}") from fault
+    return parse_workload(data, str(path))
 
 
 def parse_workload(data: Any, origin: str) -> Workload:

@@ -67,3 +67,20 @@ def test_a_trace_file_runs_as_fast_as_recorded_on_any_number_of_replicas(tmp_pat
     done = CliRunner().invoke(command, args)
 
     assert msgspec.json.decode(done.output)["measure"]["offered_rate"] == pytest.approx(4, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["-t", "bursts", "--profile", "none"], "choose one of: a100-llama-8b"),
+        (["-t", "broken.yaml"], "broken.yaml: is not YAML"),
+    ],
+)
+def test_a_wrong_input_is_named_and_not_raised(tmp_path, monkeypatch, args, says):
+    (tmp_path / "broken.yaml").write_text("name: [")
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(command, ["run", *args])
+
+    assert done.exit_code == 1
+    assert done.output.startswith("Error: ")
+    assert says in done.output
