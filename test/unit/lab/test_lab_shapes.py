@@ -121,7 +121,8 @@ def conversations():
 
 
 def test_conversations_find_their_caches_without_collapsing_on_the_shared_opening(conversations):
-    assert conversations["default"].hit_rate > 2.0 * conversations["round-robin"].hit_rate
+    """Published: 16.6 against 6.1 %; one cache as large as all of them would hit 16.7 %."""
+    assert conversations["default"].hit_rate > 2.6 * conversations["round-robin"].hit_rate
     assert conversations["default"].imbalance < 1.15
 
 
