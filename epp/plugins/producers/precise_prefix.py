@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final, NamedTuple
 
-import msgspec
 import numpy as np
 
 from epp.datastore.residency import Residency, every, thinned
@@ -27,19 +26,27 @@ MOST_COMPARED: Final = 1000
 class Chains(NamedTuple):
     """A request's keys in blocks of `size` tokens, one chain for each prompt.
 
-    `lengths` are the prompts' tokens. `exact` where they are the engine's own tokens, else bytes
-    stand for them and only our own picks can match.
+    `lengths` are the prompts' tokens; `by` says who told them. `exact` where they are the engine's
+    own tokens, else bytes stand for them and only our own picks can match.
     """
 
     size: int
     chains: tuple[list[int], ...]
     lengths: tuple[int, ...]
     exact: bool
+    by: str
 
     @property
     def total(self) -> int:
         """Prompt tokens in full blocks."""
         return self.size * sum(len(chain) for chain in self.chains)
+
+
+class Prediction(NamedTuple):
+    """Prompt tokens the picked endpoint was believed to have; whether its events all arrived."""
+
+    cached: int
+    live: bool
 
 
 class PrecisePrefixCacheProducer:
@@ -90,7 +97,7 @@ class PrecisePrefixCacheProducer:
         self._own_tokens = named(PREFIX_TOKENS, tools.name)
         self._own_total = named(PREFIX_TOTAL, tools.name)
         self._keys: Key[dict[int, Chains]] = Key(f"exact block keys of {tools.name}")
-        self._predicted: Key[Compared] = Key(f"prediction of {tools.name}")
+        self._predicted: Key[Prediction] = Key(f"prediction of {tools.name}")
         self._slow_weight = params.slow_weight
         most = params.indexer_config.kv_block_index_config.in_memory_config.size
         wait = params.speculative_ttl if params.speculative_indexing else 0.0
@@ -107,13 +114,13 @@ class PrecisePrefixCacheProducer:
 
     def columns(self, request: Request, pool: PoolView) -> Mapping[str, Column]:
         sizes = self.residency.block_sizes or (self._default_size(pool),)
+        found = self._chains(request, sizes[0])
         if len(sizes) == 1:
-            found = self._chains(request, sizes[0])
             cached = self._matched(found, pool.slots)
             total = np.full(len(pool), found.total, dtype=np.int64)
         else:
             cached, total = self._by_size(request, pool.slots, sizes)
-        self._count(request)
+        self.served[found.by] = self.served.get(found.by, 0) + 1
         return {
             PREFIX_TOKENS: cached,
             PREFIX_TOTAL: total,
@@ -140,45 +147,41 @@ class PrecisePrefixCacheProducer:
         """The endpoints that were picked will hold the prompt."""
         now, rows = self._clock(), picked_rows(decision, pool)
         if rows and pool.endpoints[rows[0]] is decision.endpoint:
-            self._note_prediction(request, pool, decision, rows[0])
+            self._note_prediction(request, pool, rows[0])
         for row in rows:
             slot = int(pool.slots[row])
             size = self.residency.block_tokens(slot) or self._default_size(pool)
-            capacity = self._capacity(pool, row) // (size * every(size))
-            for chain in self._chains(request, size).chains:
-                self.residency.expect(slot, thinned(chain, size), capacity, now)
+            found = self._chains(request, size)
+            capacity = self._capacity(pool, row) // (found.size * every(found.size))
+            for chain in found.chains:
+                self.residency.expect(slot, thinned(chain, found.size), capacity, now)
 
     def used(self, request: Request, decision: Decision, usage: Usage) -> None:
         """Keep what was predicted beside what the engine says, for `epp doctor`."""
         said = request.facts.get(self._predicted)
-        if said is not None:
-            self.compared.append(
-                msgspec.structs.replace(
-                    said, reported_tokens=usage.prompt_tokens, cached=usage.cached_tokens
-                )
-            )
-
-    def _note_prediction(
-        self, request: Request, pool: PoolView, decision: Decision, row: int
-    ) -> None:
-        cached = pool.get(self._own_tokens)
-        if cached is None:
+        if said is None:
             return
         told = tokens_of(request)
-        prediction = Compared(
+        compared = Compared(
             id=request.id,
             client_id=request.headers.get(REQUEST_ID, ""),
             endpoint=decision.endpoint.name,
             tokens_by=told.by if told is not None else "bytes",
             tokens=told.tokens if told is not None else request.prompt_tokens,
-            reported_tokens=0,
-            predicted=int(cached[row]),
-            cached=None,
-            live=int(pool.slots[row]) in self.residency.live,
+            reported_tokens=usage.prompt_tokens,
+            predicted=said.cached,
+            cached=usage.cached_tokens,
+            live=said.live,
             salted=bool(request.cache_salt),
             adapter=self._adapter(request),
         )
-        request.facts.put(self._predicted, prediction)
+        self.compared.append(compared)
+
+    def _note_prediction(self, request: Request, pool: PoolView, row: int) -> None:
+        cached = pool.get(self._own_tokens)
+        if cached is not None:
+            live = int(pool.slots[row]) in self.residency.live
+            request.facts.put(self._predicted, Prediction(int(cached[row]), live))
 
     def held_blocks(self, slot: int) -> int:
         """Blocks the endpoint in `slot` holds; for the debug page."""
@@ -201,23 +204,24 @@ class PrecisePrefixCacheProducer:
         most = self.params.max_prefix_tokens_to_match
         told = tokens_of(request)
         if told is None:
-            chains = tuple(block_keys(p, size, seed, most) for p in request.prompts)
-            return Chains(size, chains, tuple(p.tokens for p in request.prompts), exact=False)
+            return self._hashed_bytes(request, size * every(size), seed)
         items = told.items or ((),) * len(told.prompts)
         chains = tuple(
             exact_keys(ids, size, seed, beside, most)
             for ids, beside in zip(told.prompts, items, strict=True)
         )
-        return Chains(size, chains, tuple(map(len, told.prompts)), exact=True)
+        return Chains(size, chains, tuple(map(len, told.prompts)), exact=True, by=told.by)
+
+    def _hashed_bytes(self, request: Request, size: int, seed: int) -> Chains:
+        """In blocks as large as those that are kept of our own picks: nobody tells of others."""
+        most = self.params.max_prefix_tokens_to_match
+        chains = tuple(block_keys(prompt, size, seed, most) for prompt in request.prompts)
+        lengths = tuple(prompt.tokens for prompt in request.prompts)
+        return Chains(size, chains, lengths, exact=False, by="bytes")
 
     def _adapter(self, request: Request) -> str:
         """The adapter a request is for; empty for the base model, whatever it is called."""
         return request.target_model if request.target_model in self.residency.adapters else ""
-
-    def _count(self, request: Request) -> None:
-        told = tokens_of(request)
-        by = told.by if told is not None else "bytes"
-        self.served[by] = self.served.get(by, 0) + 1
 
     # -- matches ----------------------------------------------------------------------------------
 

@@ -92,6 +92,13 @@ def test_text_matches_by_our_own_picks_alone():
     assert it.served == {"bytes": 1}
 
 
+def test_text_is_cut_into_blocks_as_large_as_those_that_are_kept_of_our_own_picks():
+    it, view = producer(), pool(1)
+    told(it, 0, PROMPT)
+
+    assert it.columns(request(b"x" * 4 * 100), view)["prefix_total"].tolist() == [64]
+
+
 def test_text_that_a_token_producer_turned_into_tokens_matches_exactly():
     it, view, asked = producer(), pool(2), request(b"hello")
     told(it, 1, PROMPT)
