@@ -104,8 +104,9 @@ class FlowControl:
             return None
         # What admission has just looked at is looked at once: nothing was placed since.
         mask = self._levels.mask(pool, self._turn[1]) if self._levels else None
-        if mask is None or not mask.all():
-            mask = self._room.mask(pool, self._turn[1])
+        if mask is not None and mask.all():
+            return None
+        mask = self._room.mask(pool, self._turn[1])
         return None if mask.all() else mask
 
     def placed(self, request: Request, tokens: int) -> None:

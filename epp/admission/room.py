@@ -85,7 +85,7 @@ class Levels:
 class Roles:
     """Which endpoints decode and which prefill; made anew when the endpoints change."""
 
-    __slots__ = ("_parts", "endpoints", "others")
+    __slots__ = ("_alike", "_parts", "endpoints", "others")
 
     def __init__(self, pool: PoolView) -> None:
         self.endpoints = pool.endpoints
@@ -95,16 +95,19 @@ class Roles:
         self.others: Mask = ~(decode | prefill)
         """Endpoints of other roles: nobody waits for them."""
         self._parts = [part for part in (decode, prefill) if part.any()]
+        self._alike = bool(self._parts) and all(bool(part.all()) for part in self._parts)
 
     @property
     def apart(self) -> bool:
         """Whether prefill and decode run on different endpoints."""
-        return len(self._parts) > 1 and not all(part.all() for part in self._parts)
+        return len(self._parts) > 1 and not self._alike
 
     def level(self, fullness: Floats, mask: Mask | None = None) -> float:
         """The fuller of the two sides, each as full as its emptiest endpoint."""
         if not len(fullness):
             return NO_ENDPOINT
+        if mask is None and self._alike:
+            return float(fullness.min())
         parts = self._parts if mask is None else [part & mask for part in self._parts]
         return max((float(fullness[part].min()) for part in parts if part.any()), default=0.0)
 
