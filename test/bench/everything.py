@@ -141,11 +141,6 @@ async def all_linked(stand: Stand) -> bool:
     return all(row["linked"] for row in (await stand.debug("kvevents"))["endpoints"])
 
 
-async def settle(bench: Bench, stands: Mapping[str, Stand]) -> None:
-    for stand in stands.values():
-        await bench.settle(stand)
-
-
 def teach(engines: Engines, make: Make, texts: int) -> None:
     """The engines have computed those prompts, each one of them."""
     for number in range(texts):
@@ -266,7 +261,7 @@ async def large_prompts(bench: Bench, stands: Mapping[str, Stand], engines: Engi
         await replays(bench, stands, LARGE, kinds, mode, 2, budget=1500.0)
 
 
-async def streams(bench: Bench, stands: Mapping[str, Stand]) -> None:
+async def streams(bench: Bench, stands: Mapping[str, Stand], engines: Engines) -> None:
     """What a chunk adds: streams of many chunks against streams of one."""
     asked = [(name, chunks) for name in ("default", "on") for chunks in (1, CHUNKS)]
     pairs: list[tuple[Stand, Load]] = []
@@ -288,11 +283,10 @@ def paced(stand: Stand, make: Make, rate: float, seconds: float) -> Load:
 
 async def hundred(bench: Bench) -> None:
     """Scraping and following, alone and beside requests."""
-    settling = 3.0 if bench.quick else 12.0
     with model_servers(100, 3) as ports, publishing(100) as engines:
         engines.rate(EVENTS)
         async with pickers(Way("buffered", "watch"), ports, engines, ("default", "on")) as stands:
-            await asyncio.sleep(settling)
+            await asyncio.sleep(12.0)
             await shares(bench, stands, "", budget=0.3)
             await waits(bench, stands, f", {EVENTS} batches a second")
             engines.rate(STORM)
@@ -324,7 +318,7 @@ async def waits(bench: Bench, stands: Mapping[str, Stand], more: str) -> None:
 
 async def memory(bench: Bench) -> None:
     """A hundred endpoints whose events fill the index."""
-    blocks = 1_000 if bench.quick else 10_000
+    blocks = 10_000
     with model_servers(100, 1) as ports, publishing(100) as engines:
         async with pickers(Way("buffered", "watch"), ports, engines, ("on",)) as stands:
             stand = stands["on"]
@@ -339,7 +333,7 @@ async def memory(bench: Bench) -> None:
                 "memory, 100 endpoints, full of blocks by events",
                 memory_mb(stand.pid),
                 "MB",
-                budget=None if bench.quick else 300.0,
+                budget=300.0,
                 note=f"{held:,} blocks confirmed; at its highest {highest:.0f} MB",
             )
 
@@ -354,27 +348,30 @@ async def heard(stand: Stand, wanted: int) -> int:
     return held
 
 
+STEPS: Mapping[str, Callable[[Bench, Mapping[str, Stand], Engines], Awaitable[None]]] = {
+    "everything small": small_requests,
+    "everything storm": storm,
+    "everything large": large_prompts,
+    "everything stream": streams,
+}
+"""What is measured with the same three pickers."""
+
+
 async def measure(bench: Bench) -> None:
     """Whatever `bench` wants of it."""
     if bench.wants("everything path"):
-        for name, value, unit, more in in_the_path(bench.quick):
+        for name, value, unit, more in in_the_path():
             bench.note(PATH, name, value, unit, **more)
-    steps: dict[str, Callable[..., Awaitable[None]]] = {
-        "everything small": small_requests,
-        "everything storm": storm,
-        "everything large": large_prompts,
-    }
-    with model_servers(3) as ports, publishing(3) as engines:
-        engines.rate(EVENTS)
-        async with pickers(Way(), ports, engines, tuple(CONFIGS)) as stands:
-            teach(engines, small, TEXTS)
-            await settle(bench, stands)
-            for name, step in steps.items():
-                if bench.wants(name):
+    if steps := [step for name, step in STEPS.items() if bench.wants(name)]:
+        with model_servers(3) as ports, publishing(3) as engines:
+            engines.rate(EVENTS)
+            async with pickers(Way(), ports, engines, tuple(CONFIGS)) as stands:
+                teach(engines, small, TEXTS)
+                for stand in stands.values():
+                    await bench.settle(stand)
+                for step in steps:
                     await step(bench, stands, engines)
-            if bench.wants("everything stream"):
-                await streams(bench, stands)
-    if bench.wants("everything hundred") and not bench.quick:
+    if bench.wants("everything hundred"):
         await hundred(bench)
     if bench.wants("everything memory"):
         await memory(bench)

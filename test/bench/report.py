@@ -17,6 +17,23 @@ throughput. What a request costs is what it adds to a picker that scrapes three 
 the scraping is in the note. Each figure is the lowest of several stretches, for neighbours only
 add; `bare` is the wire alone with a constant answer. `python test/bench/run.py --write PAGE` writes
 this section.
+
+*Everything on* is the same work with exact knowledge and flow control, measured in turns with the
+default configuration, so that their ratio holds on a machine that others use:
+
+```yaml
+featureGates: [flowControl]
+plugins:
+- type: precise-prefix-cache-producer
+- type: expected-work-scorer
+```
+
+Every engine publishes KV events over ZMQ. All of them together publish 300 batches a second, as 300
+requests a second would make them (ten blocks stored and ten removed by each), or 2,000 where it
+says so. Endpoints have room, so nobody waits. Tokens come with the request (*in token ids*), from
+an engine that has rendered the same text before (`token-producer: {vllm: {url: pool}}`), from one
+that is asked for each text (*rendered anew*: an HTTP request and a wait each), or from nobody
+(*tokens unknown*), and then only the picker's own picks match.
 """
 
 
