@@ -21,8 +21,8 @@ GROWS_EVERY: Final = 0.25
 """Seconds between two steps up: what was sent may take some pages to be seen to wait. With a whole
 second a pool comes back too slowly from a burst: 36 instead of 39 good answers a second, lab."""
 MOST_STEPS: Final = 4.0
-"""Steps up at one page, where pages are further apart than that. One step a page held back a pool
-with a page every 5 s that was never full: 91 % of answers in time for 99 %, lab's `stale` at 1.1."""
+"""Steps up at one page, where pages are further apart than that. With one step for a page every 5 s
+requests waited for a pool that was never full: 91 % in time instead of 99, lab's `stale` at 1.1."""
 
 
 class Limits:
@@ -57,7 +57,9 @@ class Limits:
             steps = self._steps(at, scraped[new])
             grown = np.where(used, limits * GROWTH**steps + 1.0, limits)
             self._raised[at] = np.where(used, scraped[new], self._raised[at])
-            self._limits[at] = np.maximum(np.where(queues, np.minimum(lower, limits), grown), 1.0)
+            # A limit that fell while the engine was still filling its batch follows what runs.
+            lower = np.maximum(np.minimum(lower, limits), pool.running[new])
+            self._limits[at] = np.maximum(np.where(queues, lower, grown), 1.0)
             self._seen[at] = scraped[new]
             self._loads[at] = load[new]
         self._loads[slots] = np.maximum(self._loads[slots], load)
@@ -92,12 +94,13 @@ class LearnedLimitDetector:
     more waiting than queueSlack and an eighth of the limit takes it down a tenth, to what runs and
     that many at the lowest; one that finds nobody waiting, though the limit was used up to 0.8,
     raises it by a quarter and one, four times a second at most and, where pages are further apart,
-    for up to a second at once. KV memory is kv_usage and the prompt tokens on their way; prefill
-    ahead is those tokens over the rate that is learned for the endpoint. Of the pool, the mean. A
-    request waits until an endpoint has room; then it may as well go to one that is fuller than full
-    by less than overfill, for the sake of what that one has cached.
+    for up to a second at once. While requests wait it is never below what runs. KV memory is
+    kv_usage and the prompt tokens on their way; prefill ahead is those tokens over the rate that is
+    learned for the endpoint. Of the pool, the mean. A request waits until an endpoint has room;
+    then it may as well go to one that is fuller than full by less than overfill, for the sake of
+    what that one has cached.
     Parameters: initialLimit (default 64), queueSlack (default 2), kvCacheUtilThreshold (default
-    0.98), maxPrefillBacklog (default 4s), overfill (default 3).
+    0.95), maxPrefillBacklog (default 4s), overfill (default 1).
     Reads: waiting, running, kv_usage, kv_blocks, block_size, inflight_tokens, prefill_rate, slots,
     age, fresh.
     Differs from the Go picker: it has no such detector. Endpoints without fresh gauges are left
@@ -112,9 +115,9 @@ class LearnedLimitDetector:
     class Params(PluginParams):
         initial_limit: int = Field(64, ge=1, le=100_000)
         queue_slack: int = Field(2, ge=0, le=100_000)
-        kv_cache_util_threshold: float = Field(0.98, gt=0.0, le=1.0)
+        kv_cache_util_threshold: float = Field(0.95, gt=0.0, le=1.0)
         max_prefill_backlog: Duration = Field(4.0, gt=0.0)
-        overfill: float = Field(3.0, ge=0.0, le=10.0)
+        overfill: float = Field(1.0, ge=0.0, le=10.0)
 
     def __init__(self, params: Params, tools: Tools) -> None:
         first = float(params.initial_limit)
