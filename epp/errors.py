@@ -7,7 +7,7 @@ EppError
 |   +-- NoEndpoints          503  none ready, none in the subset, all filtered away
 |   +-- Overloaded           503  held bodies over budget, the picker at its ceiling
 |   +-- Saturated            429  sheddable and the pool is saturated
-|   +-- QueueFull            429  no room in the queue
+|   +-- QueueFull            429  no room in the queue; 503 while no endpoint is ready
 |   +-- Evicted              429  taken back for work of higher priority
 |   +-- Expired              429  waited longer than its budget; 503 while no endpoint is ready
 |   +-- InternalFault        500  our own fault; carries an id that the log has too
@@ -98,6 +98,14 @@ class QueueFull(Refused):
 
     def __init__(self, message: str, retry_after: int | None = 1) -> None:
         super().__init__(message, retry_after)
+
+
+class QueueFullWithoutEndpoints(QueueFull):
+    """No room to wait in, and no endpoint is ready."""
+
+    status = 503
+    reason = "no-endpoints"
+    code = "ServiceUnavailable"
 
 
 class Evicted(Refused):

@@ -16,7 +16,13 @@ from epp.admission.drain import DrainRate
 from epp.admission.room import Levels
 from epp.admission.settings import FlowSettings
 from epp.domain.waiting import Waiting
-from epp.errors import Expired, ExpiredWithoutEndpoints, QueueFull, Refused
+from epp.errors import (
+    Expired,
+    ExpiredWithoutEndpoints,
+    QueueFull,
+    QueueFullWithoutEndpoints,
+    Refused,
+)
 
 FIRST_RETRY: Final = 0.02
 LAST_RETRY: Final = 1.0
@@ -27,10 +33,10 @@ class Outcome(enum.Enum):
 
     DISPATCHED = "Dispatched"
     REJECTED_CAPACITY = "RejectedCapacity"
+    REJECTED_NO_ENDPOINTS = "RejectedNoEndpoints"
     EVICTED_TTL = "EvictedTTL"
     EVICTED_NO_ENDPOINTS = "EvictedNoEndpoints"
     EVICTED_CANCELLED = "EvictedContextCancelled"
-    EVICTED_OTHER = "EvictedOther"
 
 
 @dataclass(slots=True, frozen=True)
@@ -157,8 +163,11 @@ class Machine:
             yield from self._bands[priority].newest_first()
 
     def _full(self, waiting: Waiting, why: str, now: float) -> Refusal:
-        error = QueueFull(why, self.drain.retry_after(self._ahead(waiting) + 1, now))
-        return Refusal(waiting, error, Outcome.REJECTED_CAPACITY)
+        after = self.drain.retry_after(self._ahead(waiting) + 1, now)
+        if self._empty_pool:
+            missing = QueueFullWithoutEndpoints(f"{why}, and no endpoint is ready", after)
+            return Refusal(waiting, missing, Outcome.REJECTED_NO_ENDPOINTS)
+        return Refusal(waiting, QueueFull(why, after), Outcome.REJECTED_CAPACITY)
 
     def _ahead(self, waiting: Waiting) -> int:
         """How many wait in its band and above."""

@@ -25,7 +25,7 @@ from epp.wire.budget import ByteBudget
 from epp.wire.calls import Status
 from epp.wire.gen.external_processor_pb2 import ProcessingRequest
 from epp.wire.modes import modes_of
-from epp.wire.refusals import dialect_of, refusal
+from epp.wire.refusals import refusal
 
 __all__ = [
     "WITHDRAW",
@@ -138,7 +138,7 @@ class Exchange:
 
         Gateways take it until the response has begun, whether or not they wait for anything.
         """
-        reply = refusal(refused, dialect_of(self.head))
+        reply = refusal(refused, self.head)
         return [reply, *self._end(ending), FINISH]
 
     def faulted(self, refused: Refused) -> Sequence[Effect]:

@@ -4,8 +4,9 @@ from typing import Final, cast
 
 import msgspec
 
-from epp.domain.headers import DROPPED_REASON
+from epp.domain.headers import DROPPED_REASON, WORKLOAD_ID_SHOWN
 from epp.domain.request import Dialect, Head
+from epp.domain.workload import workload_of
 from epp.errors import Refused
 from epp.request.grpc import is_grpc
 from epp.wire.calls import Status
@@ -42,8 +43,9 @@ def dialect_of(head: Head | None) -> Dialect:
     return Dialect.OPENAI
 
 
-def refusal(refused: Refused, dialect: Dialect) -> bytes:
-    """The ext_proc reply that answers the client in the endpoint's stead."""
+def refusal(refused: Refused, head: Head | None) -> bytes:
+    """The ext_proc reply that answers the client of this `head` in the endpoint's stead."""
+    dialect = dialect_of(head)
     reply = ProcessingResponse()
     answer = reply.immediate_response
     answer.status.code = cast("StatusCode", refused.status)
@@ -53,6 +55,8 @@ def refusal(refused: Refused, dialect: Dialect) -> bytes:
         answer.grpc_status.status = _GRPC_STATUS.get(refused.status, Status.INTERNAL)
     for name, value in _headers(refused, dialect).items():
         _set(answer, name, value)
+    if head is not None and (workload := workload_of(head.headers).id):
+        _set(answer, WORKLOAD_ID_SHOWN, workload)
     return reply.SerializeToString()
 
 

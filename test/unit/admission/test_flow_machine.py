@@ -152,6 +152,15 @@ def test_a_full_band_refuses_who_comes():
     assert refusal.outcome is Outcome.REJECTED_CAPACITY
 
 
+def test_a_full_band_of_an_empty_pool_says_that_no_endpoint_is_there():
+    machine = machine_of(waiting(1), default=band(max_requests=1))
+    machine.pool_is(True, 0.0)
+    (refusal,) = machine.offer(waiting(2), 0.0)
+
+    assert (refusal.error.status, refusal.error.reason) == (503, "no-endpoints")
+    assert refusal.outcome is Outcome.REJECTED_NO_ENDPOINTS
+
+
 def test_bytes_count_as_well():
     machine = machine_of(waiting(1, body_size=600), default=band(max_bytes=1000))
 

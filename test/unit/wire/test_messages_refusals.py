@@ -14,15 +14,19 @@ from epp.errors import (
     NoEndpoints,
     Overloaded,
     QueueFull,
+    QueueFullWithoutEndpoints,
     Saturated,
     TooLarge,
 )
 from epp.wire.refusals import dialect_of, refusal
 
+OPENAI = Head({":path": "/v1/completions"})
+ANTHROPIC = Head({":path": "/v1/messages"})
 
-def seen(refused, dialect=Dialect.OPENAI):
+
+def seen(refused, head=OPENAI):
     """Status, headers and parsed body of a refusal."""
-    answer = read(refusal(refused, dialect)).immediate_response
+    answer = read(refusal(refused, head)).immediate_response
     return answer.status.code, headers_set(answer.headers), json.loads(answer.body)
 
 
@@ -35,6 +39,9 @@ def seen(refused, dialect=Dialect.OPENAI):
         pytest.param(Overloaded("no", 7), 503, "overloaded", "7", id="overloaded"),
         pytest.param(Saturated("no"), 429, "rejected-saturated", "1", id="saturated"),
         pytest.param(QueueFull("no"), 429, "rejected-capacity", "1", id="queue full"),
+        pytest.param(
+            QueueFullWithoutEndpoints("no"), 503, "no-endpoints", "1", id="queue full, empty pool"
+        ),
         pytest.param(Expired("no"), 429, "expired", "1", id="expired"),
         pytest.param(ExpiredWithoutEndpoints("no"), 503, "expired", "1", id="expired, empty pool"),
         pytest.param(InternalFault("id"), 500, None, None, id="our fault"),
@@ -47,6 +54,13 @@ def test_status_reason_and_retry_after(refused, status, reason, retry_after):
     assert headers.get("x-llm-d-request-dropped-reason") == reason
     assert headers.get("retry-after") == retry_after
     assert headers["content-type"] == "application/json"
+
+
+def test_a_refusal_names_the_workload_of_its_request():
+    said = {":path": "/v1/completions", "x-workload-context": '{"workload_id": "nightly"}'}
+
+    assert seen(Saturated("no"), Head(said))[1]["x-workload-id"] == "nightly"
+    assert "x-workload-id" not in seen(Saturated("no"))[1]
 
 
 def test_openai_callers_get_their_error_object():
@@ -71,7 +85,7 @@ def test_openai_callers_get_their_error_object():
     ],
 )
 def test_anthropic_callers_get_theirs(refused, kind):
-    _, _, body = seen(refused, Dialect.ANTHROPIC)
+    _, _, body = seen(refused, ANTHROPIC)
 
     assert body == {"type": "error", "error": {"type": kind, "message": refused.message}}
 
