@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vllm_sim.durations import seconds_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-PIECE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 TRUE = ("1", "t", "T", "true", "TRUE", "True")
 FALSE = ("0", "f", "F", "false", "FALSE", "False")
 
@@ -28,9 +28,10 @@ class Duration(click.ParamType[float]):
         text = str(value)
         if re.fullmatch(r"\d+(\.\d+)?", text):
             return float(text) / 1000
-        if not text or PIECE.sub("", text):
-            self.fail(f"{text!r} is no duration; write it like 100ms or 1m30s", param, ctx)
-        return sum(float(count) * UNITS[unit] for count, unit in PIECE.findall(text))
+        try:
+            return seconds_of(text)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class GoBool(click.ParamType[bool]):
@@ -64,6 +65,12 @@ class GoCommand(click.Command):
         return super().parse_args(ctx, list(_repeated(_normalised(args, booleans), lists)))
 
 
+def _denied(arg: str, booleans: set[str]) -> str:
+    """`--no-flag`, as Python's argparse writes it, as `--flag=false`."""
+    wanted = "--" + arg.removeprefix("--no-")
+    return f"{wanted}=false" if arg.startswith("--no-") and wanted in booleans else arg
+
+
 def _repeated(args: Iterable[str], lists: set[str]) -> Iterable[str]:
     """`--list a b` as `--list a --list b`; the list ends at the next flag."""
     flag, values = "", 0
@@ -82,6 +89,7 @@ def _normalised(args: list[str], booleans: set[str]) -> Iterable[str]:
     for at, arg in rest:
         if re.match(r"-[a-zA-Z][\w-]+", arg):
             arg = "-" + arg
+        arg = _denied(arg, booleans)
         if arg not in booleans:
             yield arg
             continue

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from vllm_sim.engine import EngineConfig, Pacing, profile_named
 from vllm_sim.metrics.dialect import NEWEST, Version
+from vllm_sim.metrics.fake import FakeMetrics
 from vllm_sim.text.answers import AnswerSource
 
 GO_MAX_NUM_SEQS = 5
@@ -35,6 +36,41 @@ class EventOptions:
     buffer_steps: int = 10_000
     map_form: bool | None = None
     int_hashes: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ToolLaw:
+    """What the arguments of a tool call may be: ranges of integers, numbers and array lengths, and
+    the per cent of optional parameters, and of fields in objects, that are given."""
+
+    integers: tuple[int, int] = (0, 100)
+    numbers: tuple[float, float] = (0.0, 100.0)
+    lengths: tuple[int, int] = (1, 5)
+    parameters: int = 100
+    fields: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class TransportOptions:
+    """Files of a certificate and its key, or a certificate of its own; neither: no TLS."""
+
+    certificate: str = ""
+    key: str = ""
+    self_signed: bool = False
+
+    @property
+    def secure(self) -> bool:
+        return self.self_signed or bool(self.certificate)
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Which doors are open that vLLM opens on request only: those of its dev mode, among them
+    those of sleep, and the loading of adapters."""
+
+    dev: bool = True
+    sleep: bool = True
+    loras: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +118,13 @@ class SimOptions:
     failure_rate: int = 0
     failure_types: tuple[str, ...] = ()
     kv_lease_s: float = 480.0
-    dev_mode: bool = True
     events: EventOptions = field(default_factory=EventOptions)
     log_http: bool = False
+    tools: ToolLaw = field(default_factory=ToolLaw)
+    transport: TransportOptions = field(default_factory=TransportOptions)
+    doors: Doors = field(default_factory=Doors)
+    nixl: bool = False
+    fakes: FakeMetrics | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 COALESCE_S = 0.0005
 """Tokens due within this time of each other leave together."""
+MAX_DEVIATION = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,22 @@ class Pacing:
     transfer_per_token: float = 0.0
     transfer_per_token_std: float = 0.0
     load_factor: float = 1.0
+
+    def check(self) -> None:
+        """ValueError names the deviation that is above 30 % of its mean."""
+        pairs = {
+            "time-to-first-token": (self.ttft, self.ttft_std),
+            "inter-token-latency": (self.itl, self.itl_std),
+            "kv-cache-transfer-latency": (self.transfer, self.transfer_std),
+            "kv-cache-transfer-time-per-token": (
+                self.transfer_per_token,
+                self.transfer_per_token_std,
+            ),
+        }
+        for name, (mean, std) in pairs.items():
+            if std > MAX_DEVIATION * mean + 1e-12:
+                flag = name.removesuffix("-per-token") + "-std-dev"
+                raise ValueError(f"{flag} must not be above 30 % of {name}")
 
     @property
     def constant(self) -> bool:

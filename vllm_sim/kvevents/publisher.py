@@ -21,6 +21,10 @@ END = b"\xff" * 8
 HIGH_WATER = 100_000
 
 
+class EndpointError(Exception):
+    """An address that ZMQ can neither bind nor dial."""
+
+
 @dataclass(slots=True)
 class EventFaults:
     """Probabilities, 0 to 1, that a batch is lost, sent twice or swapped with the next one.
@@ -64,10 +68,12 @@ class Publisher:
     def _open(socket: zmq.Socket[Any], endpoint: str, bind: bool | None) -> str:
         if bind is None:
             bind = any(sign in endpoint for sign in ("*", "::", "ipc://", "inproc://"))
+        try:
+            (socket.bind if bind else socket.connect)(endpoint)
+        except zmq.ZMQError as error:
+            raise EndpointError(f"no KV events over {endpoint}: {error}") from error
         if not bind:
-            socket.connect(endpoint)
             return endpoint
-        socket.bind(endpoint)
         return str(socket.getsockopt_string(zmq.LAST_ENDPOINT))
 
     def publish(self, encode: Callable[[EventDialect], bytes]) -> None:

@@ -22,9 +22,12 @@ from vllm_sim.server.remote import RemotePrefills
 from vllm_sim.server.replica import Replica
 from vllm_sim.server.responses import Responses
 from vllm_sim.server.site import Site
+from vllm_sim.server.tls import certificate_of, self_signed
 from vllm_sim.server.tokensio import TokensIO
 
 if TYPE_CHECKING:
+    import ssl
+
     from vllm_sim.options import SimOptions
 
 MIB = 1024 * 1024
@@ -63,13 +66,27 @@ class Server:
         clock = SimClock(options.time_scale)
         replica = Replica(options, clock, None)
         models = Models(options.names, options.model, options.lora_modules, replica.model_len)
-        site = Site(options, clock, replica, models, RemotePrefills(), dice=Dice(options.seed))
+        remote = RemotePrefills(secure=options.transport.secure)
+        site = Site(options, clock, replica, models, remote, dice=Dice(options.seed))
         self.site = site
         runner = web.AppRunner(
             application(site), handler_cancellation=True, access_log=None, shutdown_timeout=CLOSE_S
         )
+        context = self._secured()
         await runner.setup()
-        return runner, web.TCPSite(runner, options.host, options.port, reuse_address=True)
+        return runner, web.TCPSite(
+            runner, options.host, options.port, reuse_address=True, ssl_context=context
+        )
+
+    def _secured(self) -> ssl.SSLContext | None:
+        """What connections are encrypted with, None for plain text. CertificateError."""
+        if self._options.transport.self_signed:
+            return self_signed()
+        certificate = certificate_of(self._options.transport)
+        if certificate is None:
+            return None
+        self._tasks.append(asyncio.create_task(certificate.follow()))
+        return certificate.context
 
     def _open_events(self, site: Site) -> None:
         events = site.options.events
@@ -147,7 +164,7 @@ def _plain_routes(site: Site) -> list[web.RouteDef]:
         web.post("/v1/unload_lora_adapter", plain.unload_lora),
         web.get("/kv_event_sources", plain.event_sources),
     ]
-    if site.options.dev_mode:
+    if site.options.doors.dev:
         routes += [
             web.post("/sleep", plain.sleep),
             web.post("/wake_up", plain.wake_up),

@@ -90,7 +90,7 @@ class OpenAI:
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = await fields.read_json(request)
         said = last_user_text(body) if self._site.options.mode == "echo" else ""
-        call = call_for(body)
+        call = call_for(body, self._site.options.tools, self._site.options.seed)
         return await self._answer(request, body, CHAT, [chat_prompt(body)], said, call)
 
     async def completions(self, request: web.Request) -> web.StreamResponse:

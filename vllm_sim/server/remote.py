@@ -11,9 +11,13 @@ TIMEOUT_S = 2.0
 
 
 class RemotePrefills:
-    """Sends one small request for each KV read; a prefill replica that is gone is no matter."""
+    """Sends one small request for each KV read; a prefill replica that is gone is no matter.
 
-    def __init__(self) -> None:
+    `secure`: the others speak TLS, as this one does; nobody vouches for their certificates.
+    """
+
+    def __init__(self, *, secure: bool = False) -> None:
+        self._scheme = "https" if secure else "http"
         self._session: aiohttp.ClientSession | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -31,11 +35,10 @@ class RemotePrefills:
             self._session = aiohttp.ClientSession(timeout=timeout)
         host = str(source["remote_host"])
         shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
-        url = f"http://{shown}:{source['remote_port']}/sim/kv_read"
+        url = f"{self._scheme}://{shown}:{source['remote_port']}/sim/kv_read"
         try:
-            async with self._session.post(
-                url, json={"request_id": source.get("remote_request_id")}
-            ) as answer:
+            told = {"request_id": source.get("remote_request_id")}
+            async with self._session.post(url, json=told, ssl=False) as answer:
                 await answer.read()
         except (aiohttp.ClientError, TimeoutError):
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import OrderedDict
+from dataclasses import replace
 from time import time
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from vllm_sim.engine import Sequence, StepResult
     from vllm_sim.kvevents.publisher import Publisher
+    from vllm_sim.metrics.fake import FakeMetrics
     from vllm_sim.options import SimOptions
     from vllm_sim.server.clock import SimClock
 
@@ -49,6 +51,8 @@ class Replica:
         self.engine = self._new_engine(clock.now() + options.startup_s)
         self.record = Record(self.model_len)
         self.stalled = False
+        self.fakes = options.fakes
+        self.faked_at = clock.now()
         self._open: set[Generation] = set()
         self._lora_infos: OrderedDict[tuple[tuple[str, ...], tuple[str, ...]], float]
         self._lora_infos = OrderedDict()
@@ -298,19 +302,35 @@ class Replica:
             self._lora_infos.popitem(last=False)
 
     def page(self, gauges: Gauges | None = None) -> str:
-        """/metrics; `gauges` replaces the true ones."""
+        """/metrics; `gauges` replaces the true ones. Made up from end to end where it is faked."""
+        fakes = self.fakes
         page = Page(self.version, self.options.names[0], self.rank, self.record.begun)
-        page.gauges(gauges or self.gauges())
-        page.counters(self.engine.stats, self.record)
-        page.histograms(self.record.histograms)
+        if fakes is None:
+            page.gauges(gauges or self.gauges())
+            stats, record, loras = self.engine.stats, self.record, self._lora_series()
+        else:
+            page.gauges(fakes.gauges(self.clock.now() - self.faked_at))
+            stats, record = fakes.stats(), fakes.record(self.model_len)
+            loras = [replace(info, max_lora=self.options.max_loras) for info in fakes.loras]
+        page.counters(stats, record)
+        page.histograms(record.histograms)
         page.cache_config(self._cache_settings())
-        if self.options.lora_modules or self._lora_infos:
-            self._note_loras()
-            page.loras(
-                LoraInfo(self.options.max_loras, running, waiting, at)
-                for (running, waiting), at in self._lora_infos.items()
-            )
+        if loras or self.options.lora_modules:
+            page.loras(loras)
         return page.text()
+
+    def _lora_series(self) -> list[LoraInfo]:
+        if not self.options.lora_modules and not self._lora_infos:
+            return []
+        self._note_loras()
+        return [
+            LoraInfo(self.options.max_loras, running, waiting, at)
+            for (running, waiting), at in self._lora_infos.items()
+        ]
+
+    def fake(self, fakes: FakeMetrics | None) -> None:
+        """Shows these metrics from now on, None: the true ones."""
+        self.fakes, self.faked_at = fakes, self.clock.now()
 
     def _cache_settings(self) -> dict[str, str]:
         config = self.engine.config
