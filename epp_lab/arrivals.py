@@ -1,4 +1,4 @@
-"""When requests come: open loop, so that a slow pool is not spared.
+"""When requests come, where the load is open: a slow pool is not spared.
 
 All give `count` times in seconds from 0, rising, at `rate` in a second on average.
 """
@@ -6,9 +6,11 @@ All give `count` times in seconds from 0, rising, at `rate` in a second on avera
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Literal, TypeAlias
 
-Kind: TypeAlias = Literal["poisson", "constant", "bursts"]
+Kind: TypeAlias = Literal["poisson", "constant", "bursts", "gamma", "concurrent"]
 
 BURST_PERIOD_S = 20.0
 BURST_SHARE = 0.2
@@ -17,12 +19,16 @@ BURST_LOAD = 0.6
 """Share of the requests that come within bursts: three times the mean rate."""
 
 
-def times(kind: Kind, count: int, rate: float, rng: random.Random) -> list[float]:
-    """`count` arrival times of this kind."""
+def times(kind: Kind, count: int, rate: float, rng: random.Random, cv: float = 1.0) -> list[float]:
+    """`count` arrival times of this kind; of those that are `concurrent` all is due at 0."""
+    if kind == "concurrent":
+        return [0.0] * count
     if kind == "constant":
         return [number / rate for number in range(count)]
     if kind == "poisson":
         return poisson(count, rate, rng)
+    if kind == "gamma":
+        return clumped(count, rate, cv, rng)
     return [warped(at * rate, rate) for at in poisson(count, rate, rng)]
 
 
@@ -35,6 +41,16 @@ def poisson(count: int, rate: float, rng: random.Random) -> list[float]:
     return found
 
 
+def clumped(count: int, rate: float, cv: float, rng: random.Random) -> list[float]:
+    """Gaps from a gamma distribution with this coefficient of variation; above 1 they clump.
+
+    Stretched to the rate that was asked: at a high `cv` the mean of thousands of gaps is chance.
+    """
+    shape = 1.0 / (cv * cv)
+    found = list(accumulate(rng.gammavariate(shape, 1.0) for _ in range(count)))
+    return [at * count / rate / found[-1] for at in found] if found[-1] else found
+
+
 def warped(work: float, rate: float) -> float:
     """The time at which `work` requests are due when the rate swings between bursts and calm."""
     periods, rest = divmod(work / rate / BURST_PERIOD_S, 1.0)
@@ -43,3 +59,20 @@ def warped(work: float, rate: float) -> float:
     else:
         share = BURST_SHARE + (rest - BURST_LOAD) / (1 - BURST_LOAD) * (1 - BURST_SHARE)
     return (periods + share) * BURST_PERIOD_S
+
+
+def staged(work: float, stages: Sequence[tuple[float, float]]) -> float:
+    """The time at which `work` requests are due in stages of (rate, duration).
+
+    The last stage that has a rate goes on for what is left.
+    """
+    began, last = 0.0, (0.0, 0.0)
+    for rate, duration in stages:
+        if rate and work < rate * duration:
+            return began + work / rate
+        if rate:
+            last = (began + duration, rate)
+        work -= rate * duration
+        began += duration
+    ended, rate = last
+    return ended + work / rate

@@ -1,35 +1,54 @@
 """Made-up traffic: shared prefixes, and sessions of several turns.
 
-Parameters are named as inference-perf names them, so that its files can be carried over. Each kind
-gives jobs at a rate of requests in a second; one random stream, one list of jobs.
+Parameters of prompts, answers and stages are named as inference-perf names them; docs/lab.md has
+the table of what carries over. Each kind gives jobs at a rate of requests in a second; one random
+stream, one list of jobs.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from itertools import accumulate, count
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate, count, islice, repeat
 from typing import Annotated, Literal
 
 import msgspec
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
-from epp_lab.arrivals import Kind, times
-from epp_lab.job import Job, Segment
+from epp_lab.job import Job, Segment, chained
 from epp_lab.lengths import Spread, spread
+from epp_lab.load import Load
 
 Length = Annotated[Spread, BeforeValidator(spread)]
 MOST_MODEL_TOKENS = 131_072
 
 
-class Generator(BaseModel):
-    """What all kinds share: how requests arrive, and which adapter each asks for."""
+def pair(value: object) -> object:
+    """`{name, split}` becomes a pair; anything else stays for pydantic to judge."""
+    if isinstance(value, Mapping) and set(value) == {"name", "split"}:
+        return (value["name"], value["split"])
+    return value
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    arrivals: Kind = "poisson"
-    lora_traffic_split: tuple[tuple[str, float], ...] = ()
+Adapter = Annotated[tuple[str, Annotated[float, Field(ge=0.0)]], BeforeValidator(pair)]
+
+
+class Generator(Load):
+    """What all kinds share: how requests come, and which adapter each asks for."""
+
+    lora_traffic_split: tuple[Adapter, ...] = ()
     """Adapters and their shares of the traffic; empty: the base model."""
+    seed: int = 0
+    """Mixed into the seed of a run; 0: the run's alone."""
+
+    @model_validator(mode="after")
+    def _some_adapter_is_asked_for(self) -> Generator:
+        if self.lora_traffic_split and not sum(split for _, split in self.lora_traffic_split):
+            raise ValueError("lora_traffic_split: every split is 0; give one above")
+        return self
+
+    def _random(self, rng: random.Random) -> random.Random:
+        return random.Random(f"{self.seed} {rng.random()}") if self.seed else rng
 
     def _model(self, rng: random.Random) -> dict[str, object]:
         if not self.lora_traffic_split:
@@ -47,8 +66,12 @@ class SharedPrefix(Generator):
     """
 
     kind: Literal["shared_prefix"] = "shared_prefix"
-    num_groups: int = Field(ge=1)
-    num_prompts_per_group: int = Field(ge=1)
+    num_groups: int = Field(
+        ge=1, validation_alias=AliasChoices("num_groups", "num_unique_system_prompts")
+    )
+    num_prompts_per_group: int = Field(
+        ge=1, validation_alias=AliasChoices("num_prompts_per_group", "num_users_per_system_prompt")
+    )
     system_prompt_len: Length
     question_len: Length
     output_len: Length
@@ -56,19 +79,56 @@ class SharedPrefix(Generator):
     zipf_exponent: float = Field(1.0, gt=0.0)
     fresh_questions: bool = False
     """Every question is asked once only; the prompts of a group share its system prompt alone."""
+    enable_multi_turn_chat: bool = False
+    """Every prompt is a user, who asks again with all that was said before; see `_chats`."""
+    max_model_len: int = Field(MOST_MODEL_TOKENS, ge=1)
+    """A chat that would grow beyond it begins anew."""
+
+    @model_validator(mode="after")
+    def _chats_are_open(self) -> SharedPrefix:
+        if self.enable_multi_turn_chat and self.arrivals == "concurrent":
+            raise ValueError(
+                "enable_multi_turn_chat: not with arrivals: concurrent; take kind: "
+                "conversation_replay, whose sessions one worker holds"
+            )
+        return self
 
     def jobs(self, requests: int, rate: float, rng: random.Random) -> list[Job]:
-        """`requests` jobs at `rate`."""
+        """`requests` jobs at `rate`; of chats the first turns, the later ones hang from them."""
+        rng = self._random(rng)
         content = count(1)
         prompts = self._prompts(rng, content)
         order = self._order(len(prompts), rng)
         found = []
-        for at in times(self.arrivals, requests, rate, rng):
-            group, prompt = prompts[next(order)]
+        asked: dict[int, list[Job]] = {}
+        for at in self.when(requests, rate, rng):
+            number = next(order)
+            group, prompt = prompts[number]
             if self.fresh_questions:
                 prompt = (prompt[0], (next(content), prompt[1][1]))
             found.append(self._job(at, group, prompt, rng))
-        return found
+            asked.setdefault(number, []).append(found[-1])
+        if not self.enable_multi_turn_chat:
+            return found
+        chats = [chat for user in asked.values() for chat in self._chats(user, content)]
+        return sorted(chats, key=lambda job: job.arrival)
+
+    def _chats(self, turns: Sequence[Job], content: Iterator[int]) -> Iterator[Job]:
+        """One user's requests as chats: each when it is due, but not before the last answer."""
+        said: list[Segment] = []
+        chat: list[Job] = []
+        for turn in turns:
+            system, question = turn.prompt
+            answer = (next(content), turn.output_tokens)
+            asked = [*said, (next(content), question[1])] if chat else [system, question]
+            if chat and tokens((*asked, answer)) > self.max_model_len:
+                yield chained(chat)
+                chat, asked = [], [system, question]
+            due = {"arrival": 0.0, "not_before": turn.arrival} if chat else {}
+            fields = {"prompt": tuple(asked), "answer": answer[0], **due}
+            chat.append(msgspec.structs.replace(turn, **fields))
+            said = [*asked, answer]
+        yield chained(chat)
 
     def _job(self, at: float, group: int, prompt: tuple[Segment, ...], rng: random.Random) -> Job:
         job = Job(
@@ -106,6 +166,11 @@ class SharedPrefix(Generator):
             yield group * self.num_prompts_per_group + rng.randrange(self.num_prompts_per_group)
 
 
+def tokens(said: Sequence[Segment]) -> int:
+    """How long it is."""
+    return sum(length for _, length in said)
+
+
 class ConversationReplay(Generator):
     """Sessions: each turn repeats all that was said before, after a time of thinking.
 
@@ -121,20 +186,37 @@ class ConversationReplay(Generator):
     output_tokens_per_turn: Length
     tool_call_latency_sec: Length
     max_model_len: int = MOST_MODEL_TOKENS
+    num_conversations: int = Field(0, ge=0, le=1_000_000)
+    """So many different ones; once all are held, they are held again. 0: no two are alike."""
 
     def jobs(self, requests: int, rate: float, rng: random.Random) -> list[Job]:
         """First turns of about `requests` jobs in all; later turns hang from them."""
-        content = count(1)
-        shared = (next(content), self.shared_system_prompt_len.tokens(rng))
+        rng = self._random(rng)
         sessions: list[Job] = []
         turns = 0
-        while turns < requests:
-            sessions.append(self._session(shared, f"session-{len(sessions)}", content, rng))
-            turns += sessions[-1].turns
-        begin = times(self.arrivals, len(sessions), rate * len(sessions) / turns, rng)
+        for session in self._sessions(rng):
+            sessions.append(session)
+            turns += session.turns
+            if self._enough(turns, len(sessions), requests):
+                break
+        begin = self.when(len(sessions), rate * len(sessions) / turns, rng)
         return [
             msgspec.structs.replace(s, arrival=at) for s, at in zip(sessions, begin, strict=True)
         ]
+
+    def _enough(self, turns: int, sessions: int, requests: int) -> bool:
+        """Workers of a closed load hold so many sessions, whatever their turns."""
+        return (sessions if self.levels else turns) >= requests
+
+    def _sessions(self, rng: random.Random) -> Iterator[Job]:
+        content = count(1)
+        shared = (next(content), self.shared_system_prompt_len.tokens(rng))
+        fresh = (self._session(shared, f"session-{n}", content, rng) for n in count())
+        if not self.num_conversations:
+            yield from fresh
+        held = list(islice(fresh, self.num_conversations))
+        for again in repeat(held):
+            yield from again
 
     def _session(
         self, shared: Segment, name: str, content: Iterator[int], rng: random.Random
@@ -145,14 +227,11 @@ class ConversationReplay(Generator):
         for _ in range(self.turns_per_conversation.tokens(rng)):
             said.append((next(content), self.input_tokens_per_turn.tokens(rng)))
             answer = (next(content), self.output_tokens_per_turn.tokens(rng))
-            if sum(length for _, length in said) + answer[1] > self.max_model_len and turns:
+            if tokens(said) + answer[1] > self.max_model_len and turns:
                 break
             turns.append(self._turn(said, answer, name, rng))
             said.append(answer)
-        job = turns.pop()
-        while turns:
-            job = msgspec.structs.replace(turns.pop(), then=job)
-        return _everywhere(job, model) if model else job
+        return chained(turns, **model)
 
     def _turn(self, said: list[Segment], answer: Segment, name: str, rng: random.Random) -> Job:
         return Job(
@@ -162,9 +241,3 @@ class ConversationReplay(Generator):
             answer=answer[0],
             tenant=name,
         )
-
-
-def _everywhere(job: Job, fields: dict[str, object]) -> Job:
-    """The same fields on every turn of a session."""
-    following = None if job.then is None else _everywhere(job.then, fields)
-    return msgspec.structs.replace(job, then=following, **fields)

@@ -42,6 +42,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """What the client says in `x-workload-context`, 1..5."""
     client_limit: int | None = None
     """`max_tokens` of the request, where the client sets it."""
+    not_before: float = 0.0
+    """A later turn waits for this time too, in seconds of the run."""
     then: Job | None = None
     """The next turn of the session; its `arrival` counts from the end of this one's answer."""
 
@@ -52,10 +54,26 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def turns(self) -> int:
         """This request and all that follow from it."""
-        count, job = 1, self.then
-        while job is not None:
-            count, job = count + 1, job.then
-        return count
+        return len(turns_of(self))
+
+
+def turns_of(job: Job) -> list[Job]:
+    """The request and all that follow from it, in order."""
+    found, following = [job], job.then
+    while following is not None:
+        found.append(following)
+        following = following.then
+    return found
+
+
+def chained(turns: Sequence[Job], **fields: object) -> Job:
+    """One session of these turns, with `fields` on each; the first is what is returned."""
+    then: Job | None = None
+    for turn in reversed(turns):
+        then = msgspec.structs.replace(turn, then=then, **fields)
+    if then is None:
+        raise ValueError("a session has at least one turn")
+    return then
 
 
 def spelled(segments: Sequence[Segment]) -> array[int]:

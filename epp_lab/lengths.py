@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import random
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Spread(BaseModel):
@@ -15,11 +15,21 @@ class Spread(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: Literal["fixed", "normal", "lognormal", "skew_normal", "uniform"] = "fixed"
-    mean: float = 0.0
-    std_dev: float = Field(0.0, ge=0.0)
-    skew: float = 0.0
-    min: float = 0.0
+    mean: float = Field(0.0, allow_inf_nan=False)
+    std_dev: float = Field(0.0, ge=0.0, allow_inf_nan=False)
+    skew: float = Field(0.0, allow_inf_nan=False)
+    min: float = Field(0.0, allow_inf_nan=False)
     max: float = math.inf
+
+    @model_validator(mode="after")
+    def _can_be_drawn_from(self) -> Self:
+        if self.type == "lognormal" and self.mean <= 0:
+            raise ValueError(f"mean of a lognormal is {self.mean:g}; give one above 0")
+        if self.type == "uniform" and math.isinf(self.max):
+            raise ValueError("max of a uniform is missing; give min and max")
+        if not self.min <= self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}; give the smaller first")
+        return self
 
     def draw(self, rng: random.Random) -> float:
         """One value within `min`..`max`."""

@@ -17,7 +17,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int
     output_tokens: int
     replica: str = ""
-    """Empty for a request that was not placed."""
+    """Empty for a request that was not placed; of one that is refused, by whose engine."""
     cached_tokens: int = 0
     waited: float = 0.0
     """In the picker, until it was placed or refused."""

@@ -8,11 +8,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from epp.domain.workload import LEAST, MOST, USUAL
-from epp_lab.job import Job
+from epp_lab.job import Job, chained, turns_of
 
 
 class Kind(BaseModel):
@@ -49,11 +48,10 @@ class Population(BaseModel):
 
 def owned(job: Job, tenant: str, kind: Kind) -> Job:
     """The job and all that follow from it, as this tenant's of this class."""
-    return msgspec.structs.replace(
-        job,
+    return chained(
+        turns_of(job),
         tenant=tenant,
         priority=kind.priority,
         workload=kind.workload,
         criticality=kind.criticality,
-        then=None if job.then is None else owned(job.then, tenant, kind),
     )

@@ -23,6 +23,7 @@ from epp.domain.response import Ending, ResponseHead, ResponseMode
 from epp.errors import Refused
 from epp.ticket import PlacedTicket
 from epp_lab.agenda import Agenda
+from epp_lab.crowd import Crowd
 from epp_lab.job import Job, engine_keys, prompt_of
 from epp_lab.loop import VirtualLoop
 from epp_lab.outcome import Outcome
@@ -31,6 +32,8 @@ from epp_lab.replica import Replica
 from vllm_sim.engine import EngineConfig, Request, Sequence
 
 OK: Final = ResponseHead(200, {})
+ASK_AGAIN_S: Final = 1.0
+"""How long a worker of a closed load rests after a refusal: what `Retry-After` says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ class Setting:
     frontend: bool = True
     """Whether HTTP, tokenizer and chat template cost time before the engine sees a request."""
     response: ResponseMode = ResponseMode.FULL
+    levels: tuple[tuple[int, int], ...] = ()
+    """Workers and requests of each stage of a closed load; empty: jobs come when they are due."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -106,7 +111,8 @@ class Simulation:
         for member in setting.members:
             if member.joins_at:
                 self.agenda.put(member.joins_at, self._join, [member])
-        for job in jobs:
+        self._crowd = Crowd(list(jobs), setting.levels) if setting.levels else None
+        for job in self._crowd.begin() if self._crowd else jobs:
             self._expect(job.arrival, job)
         self.agenda.put(0.0, self._scrape)
 
@@ -213,7 +219,7 @@ class Simulation:
             trip.replica.receive(request)
         except ValueError:
             trip.ticket.ended(Ending.COMPLETE)
-            self._give_up(visit, "too-long")
+            self._give_up(visit, why_not(trip, request), trip.replica.endpoint.name)
 
     def _first(self, seq: Sequence) -> None:
         self.agenda.put(seq.first_token_at + self._setting.network_s, self._first_seen, seq)
@@ -234,9 +240,16 @@ class Simulation:
         self._close(trip.visit.number, answered(trip, seq, now))
         following = trip.visit.job.then
         if following is not None:
-            self._expect(now + following.arrival, following)
+            self._expect(max(now + following.arrival, following.not_before), following)
+        else:
+            self._ask_next(0.0)
 
-    def _give_up(self, visit: Visit, why: str) -> None:
+    def _ask_next(self, rest: float) -> None:
+        """A worker of a closed load is free."""
+        for job in self._crowd.ended() if self._crowd else ():
+            self._expect(self.agenda.now + rest, job)
+
+    def _give_up(self, visit: Visit, why: str, replica: str = "") -> None:
         """A refused turn ends its session."""
         job = visit.job
         outcome = Outcome(
@@ -246,14 +259,22 @@ class Simulation:
             criticality=job.criticality,
             prompt_tokens=job.prompt_tokens,
             output_tokens=job.output_tokens,
+            replica=replica,
             waited=self.agenda.now - visit.arrived,
             refused=why,
         )
         self._close(visit.number, outcome)
+        self._ask_next(ASK_AGAIN_S)
 
     def _close(self, number: int, outcome: Outcome) -> None:
         self._outcomes[number] = outcome
         self._open -= 1
+
+
+def why_not(trip: Trip, request: Request) -> str:
+    """Why an engine refuses a request."""
+    slots = trip.replica.engine.config.max_loras
+    return "too-long" if request.lora is None or slots else "no-lora-slots"
 
 
 def answered(trip: Trip, seq: Sequence, now: float) -> Outcome:

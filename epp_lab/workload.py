@@ -10,14 +10,24 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from epp.domain.response import ResponseMode
 from epp_lab.generate import ConversationReplay, SharedPrefix
 from epp_lab.job import Job
+from epp_lab.load import Load
+from epp_lab.mixture import Mixture
 from epp_lab.population import Population
 from epp_lab.simulation import Member, Setting
 from epp_lab.trace import BadTrace, at_rate, find_trace, from_zero, read_trace, spread_bins
@@ -25,6 +35,8 @@ from vllm_sim.engine import EngineConfig, profile_named
 
 WORKLOADS: Final = Path(__file__).parent / "workloads"
 OVERLOADS: Final = "overload-"
+MORE: Final = "more-"
+ADAPTERS: Final = "asks for adapters; set it to how many fit at a time (`--max-loras`)"
 
 
 class Block(BaseModel):
@@ -90,17 +102,23 @@ class Odd(Block):
     """Share of the run after which it joins."""
 
 
+Requests = Annotated[
+    Trace | SharedPrefix | ConversationReplay | Mixture, Field(discriminator="kind")
+]
+REQUESTS: Final[TypeAdapter[Requests]] = TypeAdapter(Requests)
+
+
 class Workload(Block):
-    """One file of `workloads/`."""
+    """One file of `workloads/`; what stages say of `count` and `knee` may be left out."""
 
     name: str
     about: str
-    requests: Annotated[Trace | SharedPrefix | ConversationReplay, Field(discriminator="kind")]
+    requests: Requests
     count: int = Field(ge=1)
     replicas: int = Field(ge=1)
     replica: ReplicaModel
     knee: float = Field(gt=0.0)
-    """Requests in a second for each replica."""
+    """Requests in a second for each replica; of a closed load nothing."""
     loads: tuple[float, ...] = (0.7, 0.9, 1.1)
     slo: Slo
     warmup_share: float = Field(0.2, ge=0.0, lt=1.0)
@@ -111,14 +129,51 @@ class Workload(Block):
     population: Population | None = None
     """Who asks; None leaves the requests as their kind makes them."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_staged(cls, data: Any) -> Any:
+        """As many requests as the stages come to, and as many in a second at a load of 1."""
+        return {**planned(data), **data} if isinstance(data, dict) else data
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        for number, odd in enumerate(self.odd):
+            if odd.replica >= self.replicas:
+                raise ValueError(
+                    f"odd.{number}.replica is {odd.replica}, of {self.replicas} replicas; "
+                    f"give 0..{self.replicas - 1}"
+                )
+            if self.closed and (odd.joins_at_share or odd.slows_at_share):
+                raise ValueError(f"odd.{number}: nobody knows how long a closed load lasts")
+        if getattr(self.requests, "lora_traffic_split", ()) and not self.replica.max_loras:
+            raise ValueError(f"replica.max_loras is 0, but requests.lora_traffic_split {ADAPTERS}")
+        return self
+
+    @property
+    def closed(self) -> bool:
+        """Whether requests wait for answers."""
+        return isinstance(self.requests, Load) and bool(self.requests.levels)
+
     def rate(self, load: float) -> float:
         """Requests in a second for the whole pool."""
         return load * self.knee * self.replicas
 
+    def pace(self, load: float) -> str:
+        """How much is asked at a load, for people."""
+        if not self.closed:
+            return f"{self.rate(load):.2f} req/s"
+        return f"{', '.join(str(workers) for workers, _ in self._levels(load))} at a time"
+
+    def _levels(self, load: float) -> tuple[tuple[int, int], ...]:
+        levels = self.requests.levels if isinstance(self.requests, Load) else ()
+        return tuple((max(round(workers * load), 1), count) for workers, count in levels)
+
     def jobs(self, load: float, seed: int) -> list[Job]:
-        """The requests of one run; the same for every policy."""
+        """The requests of one run; the same for every policy. Raises BadTrace."""
         rng = random.Random(f"{self.name} {seed}")
         jobs = self.requests.jobs(self.count, self.rate(load), rng)
+        if not self.replica.max_loras and any(job.adapter for job in jobs):
+            raise BadTrace(f"{self.name}: replica.max_loras is 0, but the trace {ADAPTERS}")
         return jobs if self.population is None else self.population.given(jobs, rng)
 
     def setting(self, load: float) -> Setting:
@@ -132,7 +187,25 @@ class Workload(Block):
                 slows_at=odd.slows_at_share * lasts,
                 joins_at=odd.joins_at_share * lasts,
             )
-        return Setting(members=tuple(members), scrape_s=self.scrape_s, response=self.response)
+        return Setting(
+            members=tuple(members),
+            scrape_s=self.scrape_s,
+            response=self.response,
+            levels=self._levels(load),
+        )
+
+
+def planned(data: dict[str, Any]) -> dict[str, Any]:
+    """`count` and `knee` of the stages of a workload as plain data; empty where it has none."""
+    try:
+        requests = REQUESTS.validate_python(data.get("requests"))
+        replicas = int(data.get("replicas") or 1)
+    except (ValueError, TypeError):
+        return {}
+    if not isinstance(requests, Load) or not requests.stages:
+        return {}
+    knee = requests.mean_rate / max(replicas, 1) or 1.0
+    return {"count": max(requests.planned, 1), "knee": knee}
 
 
 def load_workload(name: str) -> Workload:
@@ -155,20 +228,29 @@ def parse_workload(data: Any, origin: str) -> Workload:
         return Workload.model_validate(data)
     except ValidationError as fault:
         places = [
-            f"{origin}: {'.'.join(map(str, error['loc']))}: {error['msg']}"
-            for error in fault.errors()
+            ": ".join(filter(None, (origin, ".".join(map(str, e["loc"])), _said(e["msg"]))))
+            for e in fault.errors()
         ]
         raise BadTrace("\n".join(places)) from fault
 
 
+def _said(message: str) -> str:
+    return message.removeprefix("Value error, ")
+
+
 def workload_names() -> list[str]:
     """The workloads of the full table, in its order."""
-    return [name for name in _all_names() if not name.startswith(OVERLOADS)]
+    return [name for name in _all_names() if not name.startswith((OVERLOADS, MORE))]
 
 
 def overload_names() -> list[str]:
     """Those with more requests than there is room for: placing is not what they tell apart."""
     return [name for name in _all_names() if name.startswith(OVERLOADS)]
+
+
+def more_names() -> list[str]:
+    """Others that are known in the field and not part of the full table."""
+    return [name for name in _all_names() if name.startswith(MORE)]
 
 
 def _all_names() -> list[str]:

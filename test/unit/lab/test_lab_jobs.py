@@ -5,12 +5,15 @@ import json
 import random
 
 import pytest
+from support.lab_workloads import prefixes, sessions
 
 from epp.tokens.blocks import block_keys, chain_seed
 from epp_lab.arrivals import times, warped
 from epp_lab.generate import ConversationReplay, SharedPrefix
-from epp_lab.job import Job, engine_keys, prompt_of
+from epp_lab.job import Job, chained, engine_keys, prompt_of, turns_of
 from epp_lab.lengths import Spread
+from epp_lab.mixture import Mixture
+from epp_lab.population import Population
 from epp_lab.trace import BadTrace, at_rate, binned_s, find_trace, read_trace, spread_bins
 
 
@@ -112,14 +115,7 @@ def test_ones_own_trace_may_say_more(tmp_path):
 
 
 def groups(**given):
-    fields = {
-        "num_groups": 4,
-        "num_prompts_per_group": 3,
-        "system_prompt_len": {"mean": 640},
-        "question_len": {"mean": 100},
-        "output_len": {"mean": 10},
-    }
-    return SharedPrefix.model_validate(fields | given)
+    return SharedPrefix.model_validate(prefixes(**given))
 
 
 def test_cyclic_order_asks_every_prompt_equally_often():
@@ -152,23 +148,109 @@ def test_adapters_share_the_traffic_as_split():
 
 
 def test_turns_repeat_all_that_was_said():
-    sessions = ConversationReplay.model_validate(
-        {
-            "shared_system_prompt_len": 100,
-            "dynamic_system_prompt_len": 50,
-            "turns_per_conversation": 3,
-            "input_tokens_per_turn": 10,
-            "output_tokens_per_turn": 20,
-            "tool_call_latency_sec": 5,
-        }
-    ).jobs(30, 2.0, random.Random(1))
-    first = sessions[0]
+    held = ConversationReplay.model_validate(sessions()).jobs(30, 2.0, random.Random(1))
+    first = held[0]
 
-    assert len(sessions) == 10
+    assert len(held) == 10
     assert first.turns == 3
     assert first.then.prompt[:3] == first.prompt
     assert first.then.prompt[3] == (first.answer, 20)
     assert first.then.arrival == 5
+
+
+def test_both_names_of_groups_and_prompts_are_read():
+    given = prefixes(num_unique_system_prompts=2, num_users_per_system_prompt=5)
+    del given["num_groups"], given["num_prompts_per_group"]
+    named = SharedPrefix.model_validate(given)
+
+    assert (named.num_groups, named.num_prompts_per_group) == (2, 5)
+
+
+def test_adapters_are_read_as_name_and_split_and_as_pairs():
+    named = groups(lora_traffic_split=[{"name": "a", "split": 0.6}, {"name": "b", "split": 0.4}])
+
+    assert named == groups(lora_traffic_split=[["a", 0.6], ["b", 0.4]])
+
+
+def test_a_seed_of_the_file_gives_other_requests():
+    plain, one, again, other = (
+        groups(seed=seed, order="random").jobs(30, 1.0, random.Random(1)) for seed in (0, 1, 1, 2)
+    )
+
+    assert one == again
+    assert len({repr(jobs) for jobs in (plain, one, other)}) == 3
+
+
+def turns(jobs):
+    return [[turn.prompt for turn in turns_of(job)] for job in jobs]
+
+
+def test_a_chat_repeats_all_that_its_user_and_the_model_said():
+    jobs = groups(num_groups=1, num_prompts_per_group=2, enable_multi_turn_chat=True).jobs(
+        20, 1.0, random.Random(1)
+    )
+    chats = turns(jobs)
+
+    assert [len(chat) for chat in chats] == [10, 10]
+    assert {first[0][0] for first in chats} == {chats[0][0][0]}
+    for chat, job in zip(chats, jobs, strict=True):
+        said = [(*turn.prompt, (turn.answer, turn.output_tokens)) for turn in turns_of(job)]
+        assert all(now[:-1] == before for now, before in zip(chat[1:], said, strict=False))
+
+
+def test_a_turn_of_a_chat_is_due_when_the_order_of_requests_says():
+    fields = {"num_groups": 1, "num_prompts_per_group": 2, "arrivals": "constant"}
+    due = [job.arrival for job in groups(**fields).jobs(20, 1.0, random.Random(1))]
+    chats = groups(**fields, enable_multi_turn_chat=True).jobs(20, 1.0, random.Random(1))
+    said = [(turn.not_before or turn.arrival) for job in chats for turn in turns_of(job)]
+
+    assert sorted(said) == due
+    assert all(turn.arrival == 0.0 for job in chats for turn in turns_of(job)[1:])
+
+
+def test_a_chat_that_would_grow_too_long_begins_anew():
+    jobs = groups(
+        num_groups=1, num_prompts_per_group=1, enable_multi_turn_chat=True, max_model_len=1000
+    ).jobs(12, 1.0, random.Random(1))
+
+    assert [len(chat) for chat in turns(jobs)] == [3, 3, 3, 3]
+    assert max(turn.prompt_tokens for job in jobs for turn in turns_of(job)) <= 1000
+
+
+def test_conversations_are_held_again_once_all_are_held():
+    replay = ConversationReplay.model_validate(sessions(num_conversations=4))
+    held = turns(replay.jobs(30, 2.0, random.Random(1)))
+
+    assert len(held) == 10
+    assert held[:4] == held[4:8]
+    assert held[0] != held[1]
+
+
+def mixture():
+    long = prefixes(num_groups=1, num_prompts_per_group=1, fresh_questions=True)
+    parts = [
+        {"name": "agents", "share": 3, "requests": long},
+        {"name": "chats", "share": 1, "requests": {**long, "system_prompt_len": 64}},
+    ]
+    return Mixture.model_validate({"kind": "mixture", "parts": parts})
+
+
+def test_a_mixture_asks_for_its_parts_by_their_shares_and_they_share_nothing():
+    jobs = mixture().jobs(400, 2.0, random.Random(1))
+    tenants = [job.tenant for job in jobs]
+    agent, chat = (jobs[tenants.index(name)] for name in ("agents/group-0", "chats/group-0"))
+
+    assert tenants.count("agents/group-0") == pytest.approx(300, abs=30)
+    assert shared(agent, chat) == 0
+    assert (agent.prompt[0][1], chat.prompt[0][1]) == (640, 64)
+    assert [job.arrival for job in jobs] == sorted(job.arrival for job in jobs)
+
+
+def test_a_session_of_ten_thousand_turns_can_be_owned():
+    long = chained([Job(arrival=0, prompt=((1, 1),), output_tokens=1)] * 10_000)
+    (owned,) = Population(tenants=2).given([long], random.Random(1))
+
+    assert owned.turns == 10_000
 
 
 @pytest.mark.parametrize("kind", ["poisson", "constant", "bursts"])
