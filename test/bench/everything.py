@@ -242,6 +242,7 @@ async def storm(bench: Bench, stands: Mapping[str, Stand], engines: Engines) -> 
         bench.note(SMALL, called, cost.added, "us", note=note)
     print(f"  batches heard meanwhile: {await batches(stand) - before}; {await resets(stand)}")
     engines.rate(EVENTS)
+    await bench.settle(stand)
 
 
 async def batches(stand: Stand) -> int:
