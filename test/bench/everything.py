@@ -268,7 +268,7 @@ async def streams(bench: Bench, stands: Mapping[str, Stand], engines: Engines) -
     pairs: list[tuple[Stand, Load]] = []
     for name, chunks in asked:
         pairs.append((stands[name], paced(stands[name], streamed(chunks, 3), 20, bench.stretch)))
-    costs = dict(zip(asked, await bench.in_turns(pairs), strict=True))
+    costs = dict(zip(asked, await bench.in_turns(pairs, 3), strict=True))
     each = {
         name: (costs[name, CHUNKS].added - costs[name, 1].added) / (CHUNKS - 1)
         for name in ("default", "on")
