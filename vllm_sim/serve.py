@@ -48,4 +48,7 @@ async def _start(options: SimOptions) -> list[Server]:
         server = Server(options.for_rank(rank))
         await server.start()
         servers.append(server)
+    sites = {site.replica.rank: site for server in servers if (site := server.site)}
+    for site in sites.values():
+        site.peers = sites
     return servers

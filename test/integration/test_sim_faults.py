@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import aiohttp
 import pytest
 from support.sims import simulator_here
 
 from vllm_sim.engine import Pacing
+from vllm_sim.options import LoraModule
 
 QUICK = Pacing(ttft=0.002, itl=0.001)
 ASK = {"model": "m", "prompt": "x" * 64, "max_tokens": 8, "ignore_eos": True}
@@ -64,6 +66,63 @@ async def test_a_stream_is_cut_in_its_middle():
         assert (await sim.until(open=0))["requests"]["aborted"] == 1
 
 
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/messages", "/v1/responses"])
+async def test_a_slow_loris_lets_few_bytes_out_and_all_of_them_in_the_end(path):
+    fields = {"prompt": "x", "messages": [{"role": "user", "content": "x"}], "input": "x"}
+    ask = {"model": "m", "stream": True, "max_tokens": 2, "max_output_tokens": 2, **fields}
+    async with sim_here() as sim:
+        async with sim.session.post(f"{sim.url}{path}", json=ask) as answer:
+            whole = len(await answer.read())
+        await sim.faults(slow_bytes=5000)
+        begun = asyncio.get_running_loop().time()
+        async with sim.session.post(f"{sim.url}{path}", json=ask) as answer:
+            assert len(await answer.read()) == pytest.approx(whole, rel=0.1)
+        # A lower bound: no machine is so slow that bytes come early.
+        assert asyncio.get_running_loop().time() - begun > 0.8 * whole / 5000
+
+
+async def test_nothing_is_left_of_a_slow_loris_whose_client_went():
+    async with sim_here() as sim:
+        await sim.faults(slow_bytes=1)
+        ask = {**ASK, "stream": True}
+        async with sim.session.post(f"{sim.url}/v1/completions", json=ask) as answer:
+            assert answer.status == 200
+            answer.close()
+        state = await sim.until(open=0)
+        assert state["requests"]["in_flight"] <= 1
+
+
+async def test_a_clock_ahead_shows_in_the_gauge_of_adapters():
+    async with sim_here(lora_modules=(LoraModule("a"),)) as sim:
+        shown = []
+        for skew in (0, 3600, -3600):
+            await sim.faults(clock_skew_s=skew)
+            (line,) = [
+                line
+                for line in (await sim.metrics()).splitlines()
+                if line.startswith("vllm:lora_requests_info")
+            ]
+            shown.append(float(line.rsplit(" ", 1)[1]) - time.time())
+        assert shown == pytest.approx([0, 3600, -3600], abs=60)
+
+
+async def test_ended_leases_are_counted_once_a_prefill_was_held():
+    hold = {"kv_transfer_params": {"do_remote_decode": True}}
+    name = "vllm:nixl_num_kv_expired_reqs_total"
+    async with sim_here(kv_lease_s=0.05) as sim:
+        assert name not in await sim.metrics()
+        assert await status_of(sim, **hold) == 200
+        assert name in await sim.metrics()
+        while (await sim.state())["kv"]["pinned"]:  # noqa: ASYNC110  # its clock, seen over HTTP
+            await asyncio.sleep(0.02)
+        assert f'{name}{{engine="0",model_name="m"}} 1.0' in await sim.metrics()
+
+
+async def test_a_connector_shows_its_counter_from_the_start():
+    async with sim_here(nixl=True) as sim:
+        assert "vllm:nixl_num_kv_expired_reqs_total" in await sim.metrics()
+
+
 async def test_a_stalled_server_goes_on_when_it_is_let():
     async with sim_here() as sim:
         await sim.faults(stall=True)
@@ -117,7 +176,14 @@ async def test_a_restarted_engine_is_another_one():
 
 @pytest.mark.parametrize(
     "fields",
-    [{"hang": 1}, {"error_rate": 2}, {"slow": 0}, {"metrics": "odd"}, {"stall": 1}],
+    [
+        {"hang": 1},
+        {"error_rate": 2},
+        {"slow": 0},
+        {"metrics": "odd"},
+        {"stall": 1},
+        {"slow_bytes": -1},
+    ],
     ids=lambda fields: next(iter(fields)),
 )
 async def test_a_wrong_fault_is_refused_by_name(fields):

@@ -54,5 +54,5 @@ async def test_a_changed_certificate_is_taken_and_half_a_pair_is_not(tmp_path):
 
 async def test_files_that_are_no_pair_are_named(tmp_path):
     (certificate, _), _ = write_pair(tmp_path)
-    with pytest.raises(CertificateError, match="--ssl-keyfile .*none"):
+    with pytest.raises(CertificateError, match=r"--ssl-keyfile .*none"):
         Certificate(str(certificate), str(tmp_path / "none"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from vllm_sim.engine.profile import ReplicaProfile, profile_named
@@ -61,6 +61,16 @@ class EngineConfig:
     @property
     def cpu_loras(self) -> int:
         return max(self.max_cpu_loras, self.max_loras)
+
+    def with_profile(self, profile: ReplicaProfile) -> EngineConfig:
+        """The same sizes with another profile's times."""
+        return replace(
+            self,
+            profile=profile,
+            num_gpu_blocks=self.blocks,
+            max_num_seqs=self.seqs,
+            max_num_batched_tokens=self.token_budget,
+        )
 
     @classmethod
     def named(cls, profile: str, **settings: object) -> EngineConfig:

@@ -54,6 +54,7 @@ SPANS: dict[str, tuple[tuple[int, int], tuple[int, int]]] = {
     "prompt_tokens_cached": ((0, 32), NEVER),
     "prompt_tokens_cached_by_source": ((0, 32), NEVER),
     "admission_rejections": ((0, 32), NEVER),
+    "nixl_num_kv_expired_reqs": ((0, 19), NEVER),
     "time_per_output_token_seconds": (ALWAYS, (0, 19)),
     "inter_token_latency_seconds": ((0, 10), NEVER),
     "request_time_per_output_token_seconds": ((0, 11), NEVER),

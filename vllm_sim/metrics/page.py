@@ -126,6 +126,10 @@ class Page:
         self._counter_by("request_success", "finished_reason", record.finished)
         self._rejections(record)
 
+    def leases(self, stats: EngineStats) -> None:
+        """What the NIXL connector counts on the side of the prefill."""
+        self._counter("nixl_num_kv_expired_reqs", {(): stats.leases_expired})
+
     def _rejections(self, record: Record) -> None:
         name = "admission_rejections"
         if not exposes(self.version, name):

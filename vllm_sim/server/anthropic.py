@@ -107,9 +107,7 @@ class MessageReply:
         site = self._site
         async with site.generating([job], self) as generations:
             generation = generations[0]
-            self._stream = stream = EventStream(request, {})
-            if site.dice.hit(site.faults.reset_rate):
-                stream.cut_after(site.faults.reset_after_tokens)
+            self._stream = stream = site.stream(request)
             await stream.open()
             await site.finished(generations)
             self._finish(generation)

@@ -10,8 +10,10 @@ from aiohttp import web
 
 from vllm_sim.kvevents.encode import EventDialect
 from vllm_sim.kvevents.publisher import Publisher
+from vllm_sim.server.admin import Admin
 from vllm_sim.server.anthropic import Anthropic
 from vllm_sim.server.clock import SimClock
+from vllm_sim.server.dev import Dev
 from vllm_sim.server.faults import Dice
 from vllm_sim.server.lab import Lab
 from vllm_sim.server.middleware import Around
@@ -127,7 +129,8 @@ def application(site: Site) -> web.Application:
         middlewares=[around.middleware()], client_max_size=site.options.max_body_mb * MIB
     )
     app.on_response_prepare.append(around.headers)
-    app.add_routes([*_model_routes(site), *_plain_routes(site), *_lab_routes(site)])
+    app.add_routes([*_model_routes(site), *_plain_routes(site)])
+    app.add_routes([*_dev_routes(site), *_lab_routes(site)])
     return app
 
 
@@ -160,27 +163,32 @@ def _plain_routes(site: Site) -> list[web.RouteDef]:
         web.post("/ping", plain.health),
         web.post("/tokenize", plain.tokenize),
         web.post("/detokenize", plain.detokenize),
-        web.post("/v1/load_lora_adapter", plain.load_lora),
-        web.post("/v1/unload_lora_adapter", plain.unload_lora),
         web.get("/kv_event_sources", plain.event_sources),
+        web.get("/query", plain.query),
     ]
-    if site.options.doors.dev:
+    if site.options.doors.loras:
         routes += [
-            web.post("/sleep", plain.sleep),
-            web.post("/wake_up", plain.wake_up),
-            web.get("/is_sleeping", plain.is_sleeping),
-            web.post("/reset_prefix_cache", plain.reset_prefix_cache),
-            web.post("/abort_requests", plain.abort_requests),
-            web.post("/pause", plain.pause),
-            web.post("/resume", plain.resume),
-            web.get("/is_paused", plain.is_paused),
+            web.post("/v1/load_lora_adapter", plain.load_lora),
+            web.post("/v1/unload_lora_adapter", plain.unload_lora),
         ]
     return routes
 
 
+def _dev_routes(site: Site) -> list[web.RouteDef]:
+    dev, doors = Dev(site), site.options.doors
+    if not doors.dev:
+        return []
+    return [*dev.routes, *(dev.sleep_routes if doors.sleep else ())]
+
+
 def _lab_routes(site: Site) -> list[web.RouteDef]:
-    lab = Lab(site)
+    lab, admin = Lab(site), Admin(site)
     return [
+        web.get("/admin/config", admin.show),
+        web.post("/admin/config", admin.change),
+        web.get("/fake_metrics", admin.show_fakes),
+        web.post("/fake_metrics", admin.set_fakes),
+        web.delete("/fake_metrics", admin.clear_fakes),
         web.get("/metrics", lab.metrics),
         web.get("/sim/state", lab.state),
         web.get("/sim/faults", lab.get_faults),

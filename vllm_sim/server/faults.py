@@ -12,6 +12,7 @@ from typing import Any
 from vllm_sim.server.errors import ApiError, bad_request
 
 METRICS_MODES = ("ok", "stale", "wrong", "broken", "error", "hang", "empty")
+SIGNED = ("clock_skew_s",)
 HEALTH_MODES = ("ok", "failing")
 GO_FAILURES = {
     "rate_limit": 429,
@@ -29,8 +30,10 @@ class Faults:
 
     `hang_rate`: accept and never answer. `refuse_rate`: cut the connection without an answer.
     `error_rate` and `error_status`: answer with that status. `reset_rate` and `reset_after_tokens`:
-    cut a stream. `slow`: steps take so many times longer. `stall`: no token comes until it is
-    lifted. `metrics` and its three values; `health`; losses of KV event batches.
+    cut a stream. `slow_bytes`: streams let so many bytes a second out, 0 all at once. `slow`: steps
+    take so many times longer. `stall`: no token comes until it is lifted. `clock_skew_s`: how far
+    the clock is ahead that events and the LoRA gauge are stamped with. `metrics` and its three
+    values; `health`; losses of KV event batches.
     """
 
     hang_rate: float = 0.0
@@ -39,8 +42,10 @@ class Faults:
     error_status: int = 503
     reset_rate: float = 0.0
     reset_after_tokens: int = 3
+    slow_bytes: float = 0.0
     slow: float = 1.0
     stall: bool = False
+    clock_skew_s: float = 0.0
     metrics: str = "ok"
     metrics_running: float = 0.0
     metrics_waiting: float = 0.0
@@ -84,8 +89,10 @@ def _checked(name: str, value: Any, current: Any) -> Any:
         if value not in allowed:
             raise bad_request(f"{name} must be one of {', '.join(allowed)}", name)
         return value
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
-        raise bad_request(f"{name} must be a number, not negative", name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise bad_request(f"{name} must be a number", name)
+    if value < 0 and name not in SIGNED:
+        raise bad_request(f"{name} must not be negative", name)
     if (name.endswith("_rate") or name.startswith("kv_event")) and value > 1:
         raise bad_request(f"{name} must lie between 0 and 1", name)
     if name == "slow" and value == 0:

@@ -84,7 +84,7 @@ class GenerateReply:
     async def streamed(self, request: web.Request, job: Job) -> web.StreamResponse:
         """An event for each token, then usage if asked, then [DONE]."""
         async with self._site.generating([job], self) as generations:
-            self._stream = stream = EventStream(request, {})
+            self._stream = stream = self._site.stream(request)
             await stream.open()
             await self._site.finished(generations)
             if self._wishes.include_usage:

@@ -40,6 +40,7 @@ class Job:
     hold: bool = False
     kv_source: dict[str, Any] | None = None
     cache_hit_threshold: float = 0.0
+    rank: int = 0
 
 
 @dataclass(slots=True, eq=False)

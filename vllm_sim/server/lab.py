@@ -105,6 +105,7 @@ class Lab:
         site.faults = faults
         site.replica.engine.slowdown = faults.slow
         site.replica.stalled = faults.stall
+        site.replica.skew_s = faults.clock_skew_s
         publisher = site.replica.publisher
         if publisher is not None:
             publisher.faults.loss = faults.kv_event_loss

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vllm_sim.server.site import Site
 
 Handler = "Callable[[web.Request], Awaitable[web.StreamResponse]]"
-UNTOUCHED = ("/sim/", "/metrics", "/health", "/ping")
+UNTOUCHED = ("/sim/", "/admin/", "/fake_metrics", "/metrics", "/health", "/ping")
 ANTHROPIC = "/v1/messages"
 
 

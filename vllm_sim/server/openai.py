@@ -203,9 +203,7 @@ class Reply:
         self._prefix = [self._token_prefix(index) for index in range(len(jobs))]
         self._unfinished = len(jobs)
         async with site.generating(jobs, self) as generations:
-            self._stream = stream = EventStream(request, {})
-            if site.dice.hit(site.faults.reset_rate):
-                stream.cut_after(site.faults.reset_after_tokens)
+            self._stream = stream = site.stream(request)
             await stream.open()
             await site.finished(generations)
             self._finish(stream, generations)

@@ -1,4 +1,4 @@
-"""The small doors of vLLM's server: models, health, load, version, tokens, adapters, sleep."""
+"""The small doors of vLLM's server: models, health, load, version, tokens, adapters."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
-from vllm_sim.engine.power import TAGS
 from vllm_sim.kvevents.publisher import HIGH_WATER
 from vllm_sim.server import fields
-from vllm_sim.server.errors import Malformed, malformed
+from vllm_sim.server.errors import malformed
 from vllm_sim.server.openai import chat_prompt
 from vllm_sim.text import tokenizer
 
 if TYPE_CHECKING:
     from vllm_sim.server.site import Site
-
-SLEEP_MODES = ("abort", "wait", "keep")
 
 
 def answer(body: Any, status: int = 200) -> web.Response:
@@ -80,60 +77,10 @@ class Plain:
         self._site.replica.engine.loras.drop(str(body["lora_name"]))
         return web.Response(text=text)
 
-    async def sleep(self, request: web.Request) -> web.Response:
-        level = _level(request.query.get("level", "1"))
-        mode = request.query.get("mode", "abort")
-        if mode not in SLEEP_MODES:
-            raise Malformed(f"mode must be one of {', '.join(SLEEP_MODES)}", "query.mode")
-        await self._site.replica.sleep(level, mode)
-        return answer({"status": "sleeping", "level": level})
-
-    async def wake_up(self, request: web.Request) -> web.Response:
-        """Wakes what the tags name. Level 0 took no memory away, so any call ends it."""
-        tags = request.query.getall("tags", [])
-        return answer({"status": self._woken(tags), "tags": tags or None})
-
-    def _woken(self, tags: list[str]) -> str:
-        replica = self._site.replica
-        chosen = [tag for tag in TAGS if tag in tags]
-        if replica.engine.power.level == 0:
-            chosen = ["scheduling"]
-        if chosen or not tags:
-            replica.engine.wake(chosen, self._site.clock.now())
-            replica.woken()
-        return "sleeping" if replica.engine.power.sleeping else "awake"
-
-    async def is_sleeping(self, request: web.Request) -> web.Response:
-        return answer({"is_sleeping": self._site.replica.engine.power.sleeping})
-
-    async def pause(self, request: web.Request) -> web.Response:
-        """Stops scheduling, as sleep level 0 does."""
-        mode = request.query.get("mode", "abort")
-        if mode not in SLEEP_MODES:
-            raise Malformed(f"mode must be one of {', '.join(SLEEP_MODES)}", "query.mode")
-        await self._site.replica.sleep(0, mode)
-        return answer({"status": "paused"})
-
-    async def resume(self, request: web.Request) -> web.Response:
-        self._woken(["scheduling"])
-        return answer({"status": "resumed"})
-
-    async def is_paused(self, request: web.Request) -> web.Response:
-        return answer({"is_paused": self._site.replica.engine.power.sleeping})
-
-    async def abort_requests(self, request: web.Request) -> web.Response:
-        """Ends the requests of the given ids, all of them where none is given."""
-        body = await fields.read_json(request)
-        ids = body.get("request_ids")
-        if ids is not None and not isinstance(ids, list):
-            raise malformed("request_ids must be a list of request ids", "request_ids")
-        count = self._site.replica.abort_all(ids or ())
-        return answer({"status": "aborted", "aborted": count})
-
-    async def reset_prefix_cache(self, request: web.Request) -> web.Response:
-        done = self._site.replica.engine.reset_prefix_cache()
-        self._site.replica.woken()
-        return answer({"success": done})
+    async def query(self, request: web.Request) -> web.Response:
+        """What a Mooncake bootstrap server tells a decode replica: the engine behind each rank."""
+        ranks = self._site.ranks.items()
+        return answer({str(rank): {"engine_id": one.engine_id} for rank, one in ranks})
 
     async def event_sources(self, request: web.Request) -> web.Response:
         """The publisher's settings under the data-parallel rank; empty where none publishes."""
@@ -151,12 +98,6 @@ class Plain:
             "topic": publisher.topic.decode(),
         }
         return answer({str(self._site.replica.rank): source})
-
-
-def _level(text: str) -> int:
-    if text not in ("0", "1", "2"):
-        raise Malformed("level must be 0, 1 or 2", "query.level")
-    return int(text)
 
 
 def _text_tokens(body: dict[str, Any]) -> list[int]:

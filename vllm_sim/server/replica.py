@@ -6,11 +6,12 @@ import asyncio
 import uuid
 from collections import OrderedDict
 from dataclasses import replace
+from math import inf
 from time import time
 from typing import TYPE_CHECKING
 
 from vllm_sim import hashing
-from vllm_sim.engine import Engine, PacedEngine, Request
+from vllm_sim.engine import Engine, PacedEngine, Request, profile_named
 from vllm_sim.kvevents.encode import encode_batch
 from vllm_sim.metrics.cache import CacheShape, cache_settings
 from vllm_sim.metrics.page import Gauges, LoraInfo, Page
@@ -21,7 +22,7 @@ from vllm_sim.server.generation import Generation, Job, Listener
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from vllm_sim.engine import Sequence, StepResult
+    from vllm_sim.engine import Pacing, Sequence, StepResult
     from vllm_sim.kvevents.publisher import Publisher
     from vllm_sim.metrics.fake import FakeMetrics
     from vllm_sim.options import SimOptions
@@ -48,9 +49,13 @@ class Replica:
         self.version = options.vllm_version
         self.model_len = options.model_len
         self.engine_id = str(uuid.uuid4())
+        self.pacing = options.pacing
+        self._profile = ""
         self.engine = self._new_engine(clock.now() + options.startup_s)
         self.record = Record(self.model_len)
         self.stalled = False
+        self.skew_s = 0.0
+        self._nixl = options.nixl
         self.fakes = options.fakes
         self.faked_at = clock.now()
         self._open: set[Generation] = set()
@@ -60,10 +65,12 @@ class Replica:
         self._none_hash = self._seeded()
 
     def _new_engine(self, ready_at: float) -> Engine:
-        config, pacing = self.options.engine_config(), self.options.pacing
-        if pacing is None:
+        config = self.options.engine_config()
+        if self._profile:
+            config = config.with_profile(profile_named(self._profile))
+        if self.pacing is None:
             return Engine(config, ready_at=ready_at)
-        return PacedEngine(config, pacing, seed=self.options.seed, ready_at=ready_at)
+        return PacedEngine(config, self.pacing, seed=self.options.seed, ready_at=ready_at)
 
     def _seeded(self) -> bytes:
         return hashing.none_hash(self.options.hash_seed or hashing.DEFAULT_SEED)
@@ -106,6 +113,7 @@ class Replica:
         except ValueError as error:
             raise ApiError(400, str(error)) from error
         self._open.add(generation)
+        self._nixl = self._nixl or job.hold
         self._start()
         self._wake.set()
         return generation
@@ -195,6 +203,24 @@ class Replica:
             self.publisher.restart()
         self._wake.set()
 
+    def retime(self, pacing: Pacing | None, profile: str | None) -> None:
+        """Other latencies, or another profile's step times, from the next token or step on; sizes
+        stay. `pacing` None: the engine model goes on, `profile` None: the same one."""
+        self.pacing = pacing
+        self._profile = profile or self._profile
+        engine = self.engine
+        if isinstance(engine, PacedEngine) and pacing is not None:
+            engine.pacing = pacing
+        if profile:
+            engine.config = engine.config.with_profile(profile_named(profile))
+        self._wake.set()
+
+    def release_kv(self) -> None:
+        """All KV is lost, as in a sleep of level 1; weights stay, so that waking takes no time."""
+        self.engine.sleep(1, self.clock.now())
+        self.engine.wake(("weights",), -inf)
+        self._wake.set()
+
     def woken(self) -> None:
         """Something changed from outside that may let the engine run; what it did to the cache is
         told with the next step, as vLLM does."""
@@ -267,12 +293,20 @@ class Replica:
         generation: Generation = seq.request.tag
         self._closed(generation, generation.job.finish_reason)
 
+    def _stamp(self) -> float:
+        """Unix time by the replica's own clock, which a fault may have set wrong."""
+        return time() + self.skew_s
+
     def _publish(self) -> None:
         events = self.engine.drain_events()
         if events and self.publisher is not None:
             self.publisher.publish(
                 lambda dialect: encode_batch(
-                    events, ts=time(), rank=self.rank, size=self.options.block_size, dialect=dialect
+                    events,
+                    ts=self._stamp(),
+                    rank=self.rank,
+                    size=self.options.block_size,
+                    dialect=dialect,
                 )
             )
 
@@ -296,7 +330,7 @@ class Replica:
             return
         running = tuple(sorted(self.engine.loras.running))
         key = (running, tuple(self.engine.waiting.loras()))
-        self._lora_infos[key] = time()
+        self._lora_infos[key] = self._stamp()
         self._lora_infos.move_to_end(key)
         while len(self._lora_infos) > LORA_SERIES:
             self._lora_infos.popitem(last=False)
@@ -313,6 +347,8 @@ class Replica:
             stats, record = fakes.stats(), fakes.record(self.model_len)
             loras = [replace(info, max_lora=self.options.max_loras) for info in fakes.loras]
         page.counters(stats, record)
+        if self._nixl:
+            page.leases(stats)
         page.histograms(record.histograms)
         page.cache_config(self._cache_settings())
         if loras or self.options.lora_modules:

@@ -153,7 +153,7 @@ class ResponseReply:
         """created, a delta for each token, done and completed."""
         async with self._site.generating([job], self) as generations:
             generation = generations[0]
-            self._stream = stream = EventStream(request, {})
+            self._stream = stream = self._site.stream(request)
             await stream.open()
             for kind in ("response.created", "response.in_progress"):
                 self._send(kind, {"response": self._response(generation, final=False)})

@@ -6,12 +6,14 @@ import asyncio
 import uuid
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from vllm_sim.server.errors import ApiError, bad_request
 from vllm_sim.server.faults import Dice, Faults
 from vllm_sim.server.fields import check_length
 from vllm_sim.server.generation import Generation, Job
+from vllm_sim.server.sse import EventStream
 from vllm_sim.text import tokenizer
 from vllm_sim.text.answers import Answer
 
@@ -60,7 +62,34 @@ class Site:
     port: int = 0
     draining: bool = False
     frozen_page: str = ""
+    peers: dict[int, Site] = field(default_factory=dict)
     _serial: int = 0
+
+    @property
+    def ranks(self) -> dict[int, Replica]:
+        """The data-parallel ranks of this process, this port's own among them."""
+        return {rank: site.replica for rank, site in self.peers.items()} or {
+            self.replica.rank: self.replica
+        }
+
+    def _rank(self, request: web.Request) -> int:
+        """The rank that X-data-parallel-rank asks for; what is no number counts as none."""
+        wanted = request.headers.get("X-data-parallel-rank", "")
+        if not (wanted.isascii() and wanted.isdigit()):
+            return self.replica.rank
+        if int(wanted) not in self.ranks:
+            known = ", ".join(map(str, self.ranks))
+            raise bad_request(f"data_parallel_rank {wanted[:20]} is none of {known}")
+        return int(wanted)
+
+    def stream(self, request: web.Request) -> EventStream:
+        """An event stream, as the faults on streams want it."""
+        stream = EventStream(request, {})
+        if self.dice.hit(self.faults.reset_rate):
+            stream.cut_after(self.faults.reset_after_tokens)
+        if self.faults.slow_bytes:
+            stream.trickle(self.faults.slow_bytes)
+        return stream
 
     def request_id(self, request: web.Request) -> str:
         return request.headers.get("X-Request-Id") or uuid.uuid4().hex
@@ -104,6 +133,7 @@ class Site:
     ) -> Job:
         """The engine's view of a request."""
         self._serial += 1
+        forced = request.headers.get("X-Cache-Threshold-Finish-Reason", "").lower() == "true"
         finish = "remote_decode" if wishes.hold else answer.finish_reason
         return Job(
             request_id=f"{request_id}-{self._serial}",
@@ -120,7 +150,8 @@ class Site:
             max_tokens=wishes.max_tokens,
             hold=wishes.hold,
             kv_source=wishes.transfer if wishes.remote else None,
-            cache_hit_threshold=wishes.threshold,
+            cache_hit_threshold=inf if forced else wishes.threshold,
+            rank=self._rank(request),
         )
 
     def _priority(self, request: web.Request, wishes: Wishes) -> int:
@@ -147,11 +178,11 @@ class Site:
         """The jobs in the engine; whoever leaves early takes them out again."""
         generations: list[Generation] = []
         try:
-            generations.extend(self.replica.submit(job, listener) for job in jobs)
+            generations.extend(self.ranks[job.rank].submit(job, listener) for job in jobs)
             yield generations
         finally:
             for generation in generations:
-                self.replica.abort(generation)
+                self.ranks[generation.job.rank].abort(generation)
 
     async def finished(self, generations: Sequence[Generation]) -> None:
         """Waits for all of them; tells the prefill replicas whose KV was read."""
@@ -170,14 +201,18 @@ class Site:
         return {
             "do_remote_prefill": True,
             "do_remote_decode": False,
-            "remote_engine_id": self.replica.engine_id,
+            "remote_engine_id": self.ranks[job.rank].engine_id,
             "remote_block_ids": list(range(1, blocks + 1)),
             "remote_request_id": job.request_id,
             "remote_host": self.options.reachable,
-            "remote_port": self.port,
+            "remote_port": self._port_of(job.rank),
             "tp_size": 1,
             "remote_num_tokens": len(job.prompt),
         }
+
+    def _port_of(self, rank: int) -> int:
+        """Where that rank is told that its KV was read."""
+        return self.peers[rank].port if self.peers else self.port
 
     def written_tokens(self, generation: Generation) -> int:
         """Tokens of the prompt's full blocks that were not in the cache before."""

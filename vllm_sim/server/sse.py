@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MAX_BUFFERED = 4 * 1024 * 1024
 """Bytes a client may leave unread before it counts as gone."""
+TRICKLE_S = 0.02
 DONE = b"data: [DONE]\n\n"
 
 
@@ -31,7 +32,13 @@ class EventStream:
         self._chunked = request.version >= (1, 1)
         self._tokens_left = -1
         self._early: list[bytes] = []
+        self._rate = 0.0
+        self._trickle: Trickle | None = None
         self.broken = False
+
+    def trickle(self, rate: float) -> None:
+        """Lets so many bytes a second out, whatever is written."""
+        self._rate = rate
 
     def cut_after(self, tokens: int) -> None:
         """Resets the connection once that many tokens were written."""
@@ -45,6 +52,8 @@ class EventStream:
             self._response.force_close()
         await self._response.prepare(self._request)
         self._transport = self._request.transport
+        if self._rate and isinstance(self._transport, asyncio.Transport):
+            self._trickle = Trickle(self._transport, self._rate)
         for event in self._early:
             self.write(event)
         self._early.clear()
@@ -62,7 +71,8 @@ class EventStream:
         if transport.get_write_buffer_size() > MAX_BUFFERED:
             self._cut()
             return
-        transport.write(b"%x\r\n%b\r\n" % (len(event), event) if self._chunked else event)
+        chunk = b"%x\r\n%b\r\n" % (len(event), event) if self._chunked else event
+        (self._trickle or transport).write(chunk)
         if tokens and self._tokens_left >= 0:
             self._tokens_left -= tokens
             if self._tokens_left <= 0:
@@ -74,6 +84,46 @@ class EventStream:
         self.broken = True
 
     async def close(self) -> web.StreamResponse:
+        if self._trickle is not None:
+            await self._trickle.emptied()
         if not self.broken:
             await self._response.write_eof()
         return self._response
+
+
+class Trickle:
+    """Bytes on their way to a connection at so many a second, by the real clock.
+
+    Timers and no task: when the connection closes, what is left is dropped and nothing remains.
+    """
+
+    def __init__(self, transport: asyncio.Transport, rate: float) -> None:
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._every = max(TRICKLE_S, 1 / rate)
+        self._share = max(int(rate * self._every), 1)
+        self._left = bytearray()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def write(self, data: bytes) -> None:
+        idle = not self._left
+        self._left += data
+        if idle:
+            self._empty.clear()
+            self._loop.call_later(self._every, self._drip)
+
+    def _drip(self) -> None:
+        if self._transport.is_closing():
+            self._left.clear()
+        else:
+            self._transport.write(bytes(self._left[: self._share]))
+            del self._left[: self._share]
+        if self._left:
+            self._loop.call_later(self._every, self._drip)
+        else:
+            self._empty.set()
+
+    async def emptied(self) -> None:
+        """Waits until all is out, or nobody is there to take it."""
+        await self._empty.wait()
