@@ -27,6 +27,7 @@ from epp.request.reader import RequestReader, carries_model, check_model
 from epp.scheduling.policy import Policy
 from epp.scheduling.subset import in_subset
 from epp.ticket import Desk, PlacedTicket
+from epp.tokens.counting import counted
 
 PATIENCE_SECONDS = 0.4
 """How long a request waits for a producer of facts that does not name its own `patience`."""
@@ -107,6 +108,8 @@ class Flow:
             visit = Visit(setup, request, intake)
             if waiting := gather(setup.policy, request):
                 return self._later(visit, facts=waiting)
+            if (request := counted(request)) is not visit.request:
+                visit = Visit(setup, request, intake)
             view = self._store.view()
             turn = setup.gate.admit(request, view)
             if turn is None:
@@ -136,6 +139,8 @@ class Flow:
         try:
             if facts is not None:
                 await facts
+                request = self.waiting[request.id] = counted(request)
+                visit = Visit(visit.setup, request, visit.intake)
                 turn = gate.admit(request, self._store.view())
             while True:
                 if turn is not None:

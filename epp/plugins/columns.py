@@ -10,6 +10,7 @@ import numpy as np
 
 from epp.domain.pool import Floats, Ints, PoolView
 from epp.domain.request import Request
+from epp.tokens.counting import tokens_per_counted
 
 PREFIX_TOKENS: Final = "prefix_tokens"
 """Prompt tokens each endpoint has cached, int, shape `(n,)`."""
@@ -28,6 +29,14 @@ TTFT_HEADROOM: Final = "ttft_headroom"
 late; not written where the client does not ask."""
 TPOT_HEADROOM: Final = "tpot_headroom"
 """The same for each further token."""
+
+
+def in_prompt_tokens(request: Request, cached: Ints, total: Ints) -> tuple[Ints, Ints]:
+    """What was matched in blocks of bytes, in the unit of `request.prompt_tokens`."""
+    worth = tokens_per_counted(request)
+    if worth is None:
+        return cached, total
+    return (cached * worth).astype(np.int64), (total * worth).astype(np.int64)
 
 
 def named(column: str, producer: str) -> str:

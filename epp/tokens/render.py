@@ -15,7 +15,8 @@ from typing import Final, TypeAlias
 import msgspec
 
 from epp.domain.request import Item, Request
-from epp.tokens.renderings import Renderings
+from epp.tokens.blocks import BYTES_PER_TOKEN
+from epp.tokens.renderings import Found, Renderings
 from epp.tokens.tokenized import Tokenized, ids_of
 
 Post: TypeAlias = Callable[[str, bytes], Awaitable[bytes]]
@@ -94,7 +95,7 @@ class Renderer:
             return found.tokens
         task = self._ask(request, text)
         if found is not None and (task is None or found.share >= ENOUGH):
-            return msgspec.structs.replace(found.tokens, by="render-prefix")
+            return _beginning(found)
         return None if task is None else self._wait(task)
 
     async def close(self) -> None:
@@ -148,6 +149,12 @@ class Renderer:
     async def _wait(task: "asyncio.Task[Tokenized | None]") -> Tokenized | None:
         # Shielded: a request that cannot wait leaves the rendering to those that come after it.
         return await asyncio.shield(task)
+
+
+def _beginning(found: Found) -> Tokenized:
+    """The tokens that are known, and how many will follow them."""
+    more = found.tokens.more + -(-found.rest // BYTES_PER_TOKEN)
+    return msgspec.structs.replace(found.tokens, by="render-prefix", more=more)
 
 
 def text_of(request: Request) -> bytes:

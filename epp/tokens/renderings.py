@@ -18,10 +18,11 @@ MOST_TOKENS: Final = 4_000_000
 
 
 class Found(NamedTuple):
-    """A rendering of the first `share` (0..1) of a text."""
+    """A rendering of the first `share` (0..1) of a text, all but its last `rest` bytes."""
 
     tokens: Tokenized
     share: float
+    rest: int = 0
 
 
 class Renderings:
@@ -45,7 +46,8 @@ class Renderings:
         ends = chained(text, PIECE, seed)
         for number in range(len(ends) - 1, -1, -1):
             if (known := self._by_end.get(ends[number])) is not None:
-                return Found(self._use(known), (number + 1) / (len(ends) + 1))
+                share = (number + 1) / (len(ends) + 1)
+                return Found(self._use(known), share, len(text) - (number + 1) * PIECE)
         return None
 
     def put(self, text: bytes, model: str, kind: str, tokens: Tokenized) -> None:

@@ -18,10 +18,13 @@ class Tokenized(msgspec.Struct, frozen=True):
     prompts: tuple[TokenIds, ...]
     items: tuple[tuple[Item, ...], ...] = ()
     by: str = ""
+    more: int = 0
+    """Tokens that are not among these, estimated: of the end where a beginning is all that is
+    known, and of images where the engine counted text alone."""
 
     @property
     def tokens(self) -> int:
-        """All prompts together."""
+        """All prompts together, as far as they are known."""
         return sum(map(len, self.prompts))
 
 

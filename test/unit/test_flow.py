@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +24,7 @@ from epp.request.gen.vllm_engine_pb2 import GenerateRequest
 from epp.request.grpc import framed
 from epp.request.reader import RequestReader
 from epp.ticket import Desk, Shown
+from epp.tokens.tokenized import TOKENIZED, Tokenized
 
 BODY = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}]}'
 HEADERS = {":method": "POST", ":path": "/v1/chat/completions"}
@@ -438,3 +439,49 @@ async def test_each_producer_of_facts_has_its_own_patience_and_late_ones_cost_th
     await gather(SimpleNamespace(fact_producers=producers), asked)
 
     assert [asked.facts.get(key) for key in (hasty, patient, plain)] == [None, "known", "known"]
+
+
+class Tokens:
+    """A producer that tells how many tokens a prompt has, at once or a turn of the loop later."""
+
+    def __init__(self, count, *, later):
+        self.told, self.later = Tokenized((range(count),), by="render"), later
+
+    def gather(self, request):
+        if self.later:
+            return self._after(request)
+        request.facts.put(TOKENIZED, self.told)
+        return None
+
+    async def _after(self, request):
+        await asyncio.sleep(0)
+        request.facts.put(TOKENIZED, self.told)
+
+
+class Doorkeeper(Door):
+    """A gate that knows a request by its face, as flow control does."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def admit(self, request, pool):
+        self.seen.append(request)
+
+    def placed(self, request, tokens):
+        self.seen.append(request)
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["at once", "later"])
+async def test_the_tokens_that_were_told_are_the_count_for_all_that_follows(later):
+    gate = Doorkeeper()
+    flow, _ = flow_of(gate=gate)
+    policy = replace(flow.setup.policy, fact_producers=(Tokens(5, later=later),))
+    flow.setup = replace(flow.setup, policy=policy)
+    placing = flow.decide(intake())
+    ticket = await placing if later else placing
+    ticket.ended(Ending.COMPLETE)
+
+    assert ticket.request.prompt_tokens == 5
+    assert [seen is ticket.request for seen in gate.seen] == [True, True]
+    assert len(flow.waiting) == 0

@@ -11,7 +11,7 @@ from epp.datastore.prefix import DEFAULT_MAX_BLOCKS, FEW, PrefixIndex, among
 from epp.domain.decision import Decision
 from epp.domain.pool import Column, Ints, PoolView
 from epp.domain.request import Key, Request
-from epp.plugins.columns import PREFIX_TOKENS, PREFIX_TOTAL, named
+from epp.plugins.columns import PREFIX_TOKENS, PREFIX_TOTAL, in_prompt_tokens, named
 from epp.points import Tools
 from epp.tokens.blocks import block_keys, chain_seed
 
@@ -34,6 +34,7 @@ class ApproxPrefixCacheProducer:
     Formula: prompts are cut into full blocks, each named by a hash of all up to it; an endpoint
     has the blocks of the prompts sent there, as far as its KV memory goes, the longest unused
     leaves leaving first. prefix_tokens = tokens of the leading blocks it has, without a gap.
+    Where a token producer has told the tokens of the prompt, both columns are in these.
     A block is the least multiple of the engine's block size that has minBlockTokens.
     Parameters: autoTune (take the largest block size the pool reports, default true),
     blockSizeTokens (else, default 16), minBlockTokens (default 64), maxPrefixTokensToMatch (of each
@@ -76,9 +77,9 @@ class ApproxPrefixCacheProducer:
 
     def columns(self, request: Request, pool: PoolView) -> Mapping[str, Column]:
         found = self._chains(request, self.block_tokens(pool))
-        cached = self._matched(found, pool.slots)
         total = np.empty(len(pool), dtype=np.int64)
         total.fill(found.total)
+        cached, total = in_prompt_tokens(request, self._matched(found, pool.slots), total)
         return {
             PREFIX_TOKENS: cached,
             PREFIX_TOTAL: total,

@@ -13,7 +13,7 @@ from epp.domain.pool import Column, Floats, Ints, PoolView, Scores
 from epp.domain.request import Key, Request
 from epp.domain.response import Usage
 from epp.observe.compared import Compared
-from epp.plugins.columns import PREFIX_TOKENS, PREFIX_TOTAL, matched_share, named
+from epp.plugins.columns import PREFIX_TOKENS, PREFIX_TOTAL, in_prompt_tokens, matched_share, named
 from epp.plugins.producers.approx_prefix import picked_rows
 from epp.plugins.producers.precise_params import PreciseParams
 from epp.points import Tools
@@ -120,6 +120,8 @@ class PrecisePrefixCacheProducer:
             total = np.full(len(pool), found.total, dtype=np.int64)
         else:
             cached, total = self._by_size(request, pool.slots, sizes)
+        if not found.exact:
+            cached, total = in_prompt_tokens(request, cached, total)
         self.served[found.by] = self.served.get(found.by, 0) + 1
         return {
             PREFIX_TOKENS: cached,

@@ -13,7 +13,7 @@ from support.pools import request, tools
 from epp.errors import ConfigError
 from epp.plugins.producers.tokens import TokenProducer
 from epp.tokens.render import PATHS, NotOffered, Renderer, rendered, tokenized
-from epp.tokens.renderings import Renderings
+from epp.tokens.renderings import PIECE, Renderings
 from epp.tokens.tokenized import TOKENIZED, Item, Tokenized
 
 TURN = b'[{"role":"user","content":"' + b"word " * 200 + b'"}'
@@ -96,6 +96,16 @@ async def test_the_next_turn_does_not_wait_for_what_is_known_of_it():
     assert found.by == "render-prefix"
     assert list(found.prompts[0]) == list(TURN)
     assert it.tokens(longer).by == "render"
+
+
+async def test_what_is_not_known_of_the_next_turn_is_estimated():
+    it = renderer(Engine())
+    await told(it, chat(TURN))
+    found = it.tokens(chat(TURN + b"x" * 800))
+    await it.close()
+
+    unknown = len(TURN) % PIECE + 800
+    assert (found.tokens, found.more) == (len(TURN), -(-unknown // 4))
 
 
 async def test_with_little_known_the_whole_is_waited_for():
