@@ -20,6 +20,9 @@ NEAR: Final = 0.8
 GROWS_EVERY: Final = 0.25
 """Seconds between two steps up: what was sent may take some pages to be seen to wait. With a whole
 second a pool comes back too slowly from a burst: 36 instead of 39 good answers a second, lab."""
+SAME_PAGE: Final = 0.005
+"""Seconds by which two readings of when a page began may differ: its age is of when the view was
+taken, a little before it is asked for."""
 MOST_STEPS: Final = 4.0
 """Steps up at one page, where pages are further apart than that. With one step for a page every 5 s
 requests waited for a pool that was never full: 91 % in time instead of 99, lab's `stale` at 1.1."""
@@ -44,7 +47,7 @@ class Limits:
         """Take in what scrapes have brought since the last look; `scraped` is when they began."""
         slots, load = pool.slots, pool.waiting + pool.running
         self._grow(int(slots.max(initial=0)))
-        new: Mask = (scraped > self._seen[slots] + 1e-6) & pool.fresh
+        new: Mask = (scraped > self._seen[slots] + SAME_PAGE) & pool.fresh
         if new.any():
             at, limits = slots[new], self._limits[slots[new]]
             # A few wait for no more than the prefill before theirs, the more the more there run.

@@ -525,6 +525,7 @@ def test_looking_again_teaches_nothing():
     engine.scraped(running=8, waiting=20)
     once = engine.limit
     for _ in range(50):
+        engine.clock.now += 0.00005  # Time goes on between taking a view and looking at it.
         engine.looked(running=8, waiting=20)
 
     assert engine.limit == once
