@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -85,6 +86,14 @@ async def test_a_subscriber_sees_the_blocks_of_a_prompt():
         assert event["block_hashes"] == [key & hashing.LOW_64 for key in keys]
         assert event["token_ids"] == tokens
         assert event["parent_block_hash"] is None
+
+
+async def test_a_clock_that_is_wrong_stamps_events_wrong():
+    async with sim_with_events() as sim, listening(sim) as sub:
+        await sim.faults(clock_skew_s=-7200)
+        await ask(sim)
+        stamp = (await receive(sub))[2][0]
+        assert stamp - time.time() == pytest.approx(-7200, abs=60)
 
 
 async def test_salts_and_resets_are_told():
