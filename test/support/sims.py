@@ -91,6 +91,12 @@ class Simulator(Doors):
         self._flags = flags
         self._process: asyncio.subprocess.Process | None = None
 
+    @property
+    def pid(self) -> int:
+        """The number of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
     async def start(self) -> None:
         """Starts the process and waits until it is ready."""
         self._process = await asyncio.create_subprocess_exec(
