@@ -31,7 +31,13 @@ from epp.app.metrics_tls import metrics_tls
 from epp.app.pages import Pages
 from epp.app.rendering import Rendering
 from epp.app.serving import GrpcPorts, Serving
-from epp.app.sources import dialects_of, discovery_of, fetch_settings_of, scrape_settings_of
+from epp.app.sources import (
+    dialects_of,
+    discovery_of,
+    fetch_settings_of,
+    reads_metrics,
+    scrape_settings_of,
+)
 from epp.assemble import Assembly
 from epp.config.options import RunOptions
 from epp.config.watch import FileWatch
@@ -184,7 +190,8 @@ class Picker:
             # Nobody asks for readiness here: whoever can connect is answered from a known pool.
             await self._discover(assembly)
             self._grpc_ports = await self._serving.start()
-        self._tasks.own(lambda: self._scrape(fetch), "scraper")
+        if reads_metrics(assembly):
+            self._tasks.own(lambda: self._scrape(fetch), "scraper")
         self._tasks.own(self._kv_events.run, "kv events")
         self._tasks.own(Rendering(self._live, self._store, self._log).run, "rendering")
         if self._options.config_file:

@@ -33,16 +33,22 @@ def discovery_of(
     """
     if options.endpoints:
         return FileDiscovery(options.endpoints, store, log=log, told=told)
-    plugin = only(assembly, FileDiscoveryPlugin)
-    if plugin is None or assembly.plan.discovery is None:
+    named = assembly.plan.discovery
+    plugin = assembly.instances[named.name] if named else None
+    if not isinstance(plugin, FileDiscoveryPlugin):
         raise ConfigError(["no endpoints: give --endpoints FILE, or a file-discovery plugin"])
     params = plugin.params
     return FileDiscovery(params.path, store, watch=params.watch_file, log=log, told=told)
 
 
+def reads_metrics(assembly: Assembly) -> bool:
+    """Whether the configuration has a source of metrics that something is read of."""
+    return assembly.plan.metrics is not None
+
+
 def fetch_settings_of(assembly: Assembly) -> FetchSettings:
-    """How /metrics is asked for: the first metrics-data-source, else the defaults."""
-    source = only(assembly, MetricsDataSource)
+    """How /metrics is asked for, as the source in the data layer's list says."""
+    source = _source_of(assembly)
     if source is None:
         return FetchSettings()
     params = source.params
@@ -59,17 +65,17 @@ def fetch_settings_of(assembly: Assembly) -> FetchSettings:
 
 def scrape_settings_of(options: RunOptions, assembly: Assembly) -> ScrapeSettings:
     """A configured interval holds for busy endpoints; idle ones are asked less often."""
-    source = only(assembly, MetricsDataSource)
+    source = _source_of(assembly)
     interval = source.params.interval if source else None
     return ScrapeSettings(busy=max(interval or 0.0, options.refresh_metrics_interval))
 
 
 def dialects_of(assembly: Assembly) -> Dialects:
-    """The engines' dialects, those of the configuration before those built in.
+    """The engines' dialects, those of the source's extractor before those built in.
 
     Raises ConfigError naming the engine whose specs cannot be read.
     """
-    extractor = only(assembly, CoreMetricsExtractor)
+    extractor = _extractor_of(assembly)
     if extractor is None:
         return Dialects()
     params = extractor.params
@@ -81,6 +87,18 @@ def dialects_of(assembly: Assembly) -> Dialects:
         )
     except ValueError as error:
         raise ConfigError([f"core-metrics-extractor: {error}"]) from error
+
+
+def _source_of(assembly: Assembly) -> MetricsDataSource | None:
+    metrics = assembly.plan.metrics
+    one = assembly.instances[metrics.source.name] if metrics else None
+    return one if isinstance(one, MetricsDataSource) else None
+
+
+def _extractor_of(assembly: Assembly) -> CoreMetricsExtractor | None:
+    metrics = assembly.plan.metrics
+    one = assembly.instances[metrics.extractor.name] if metrics and metrics.extractor else None
+    return one if isinstance(one, CoreMetricsExtractor) else None
 
 
 def dialect_of(engine: EngineMetrics) -> Dialect:

@@ -50,6 +50,24 @@ class Refusal:
 
 
 @dataclass(slots=True, frozen=True)
+class Kind:
+    """What stands under a name that plugins declare: the type of a fact or a column."""
+
+    of: str
+    """In the plural, such as "latency predictions"; things of one kind come from one producer."""
+    fact: bool = False
+    """Of the request, gathered before admission; else a column of the pool, made after it."""
+
+    def __str__(self) -> str:
+        return f"{self.of} ({'facts of a request' if self.fact else 'columns of the pool'})"
+
+    @property
+    def point(self) -> str:
+        """Where whoever writes it has to take part."""
+        return "fact-producer" if self.fact else "pool-producer"
+
+
+@dataclass(slots=True, frozen=True)
 class Catalogue:
     """Plugin classes by type, in the order they were listed. Build one with `Catalogue.of`."""
 
@@ -59,6 +77,8 @@ class Catalogue:
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
     default_producers: Mapping[str, str] = field(default_factory=dict)
     """Name of a column or fact to the type that is added where it is consumed and not made."""
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
+    """Name of a column or fact to what it is; one that is not here is of a kind of its own."""
 
     @classmethod
     def of(
@@ -68,6 +88,7 @@ class Catalogue:
         aliases: Mapping[str, str] | None = None,
         refusals: Iterable[Refusal] = (),
         default_producers: Mapping[str, str] | None = None,
+        kinds: Mapping[str, Kind] | None = None,
     ) -> "Catalogue":
         """A catalogue of `classes`. Raises ConfigError on a repeated or malformed class."""
         empty = cls(
@@ -75,6 +96,7 @@ class Catalogue:
             aliases=dict(aliases or {}),
             refusals={refusal.type: refusal for refusal in refusals},
             default_producers=dict(default_producers or {}),
+            kinds=dict(kinds or {}),
         )
         return empty.plus(classes)
 
@@ -155,7 +177,7 @@ def _malformed_constructor(plugin: PluginClass) -> str | None:
 
 
 def _malformed_names(plugin: PluginClass) -> str | None:
-    for attribute in ("consumes", "produces"):
+    for attribute in ("consumes", "produces", "produces_named"):
         names = getattr(plugin, attribute, ())
         if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
             return f"{attribute} must be a tuple of names"

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from epp.config.catalogue import Catalogue, PluginClass, points_of
 from epp.config.load import validate
 from epp.config.outside import file_plugins
+from epp.config.params import Reference, ToProducer
 from epp.config.problems import Path as Where
 from epp.config.problems import Problems, suggestion
 from epp.config.schema import PluginEntry
@@ -45,12 +46,29 @@ class Planned:
         return points_of(self.plugin)
 
     @property
+    def references(self) -> tuple[Reference, ...]:
+        refers = getattr(self.params, "refers", None)
+        return tuple(refers()) if refers else ()
+
+    @property
     def consumes(self) -> tuple[str, ...]:
-        return tuple(getattr(self.plugin, "consumes", ()))
+        """What it reads of whoever writes it."""
+        unnamed = (r.wants for r in self.references if isinstance(r, ToProducer) and not r.name)
+        return (*getattr(self.plugin, "consumes", ()), *unnamed)
 
     @property
     def produces(self) -> tuple[str, ...]:
+        """What it writes for everybody."""
         return tuple(getattr(self.plugin, "produces", ()))
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """What it writes, for whoever names it too."""
+        return (*self.produces, *getattr(self.plugin, "produces_named", ()))
+
+    def where(self, reference: Reference) -> Where:
+        """The place of a parameter; that of the plugin for one that was injected."""
+        return (*self.path, "parameters", *reference.path) if self.path else ()
 
 
 @dataclass(slots=True)
@@ -81,6 +99,10 @@ class Instances:
         """Whether an entry could not be resolved, so that something else may be missing for it."""
         return None in self._by_name.values()
 
+    def __contains__(self, name: str) -> bool:
+        """Whether an entry has this name, be it one that could not be resolved."""
+        return name in self._by_name
+
     def refer(self, name: str, path: Where, *points: str) -> Planned | None:
         """The instance called `name`, which must take part at one of `points`; None if it cannot.
 
@@ -110,8 +132,12 @@ class Instances:
                 self.used.add(planned.name)
                 return planned
         name = type_name if type_name not in self._by_name else f"{type_name}-default"
+        return self.inject_as(name, plugin, because)
+
+    def inject_as(self, name: str, plugin: PluginClass, because: str) -> Planned:
+        """A new instance with default parameters, under a name that is free."""
         model = getattr(plugin, "Params", None)
-        params = validate(model, {}, (type_name,), self.problems) if model else None
+        params = validate(model, {}, (plugin.type,), self.problems) if model else None
         planned = Planned(name, plugin, params, because=because)
         self._by_name[name] = planned
         self.used.add(name)
@@ -128,8 +154,18 @@ class Instances:
             return
         before = len(self.problems)
         params = self._params(plugin, entry, path)
-        if len(self.problems) == before:
-            self._by_name[name] = Planned(name, plugin, params, path, file=entry.file)
+        planned = Planned(name, plugin, params, path, file=entry.file)
+        if len(self.problems) == before and self._can_be_asked(planned):
+            self._by_name[name] = planned
+
+    def _can_be_asked(self, planned: Planned) -> bool:
+        """Whether a plugin's own code tells what its parameters name."""
+        try:
+            return planned.references is not None
+        except Exception as fault:  # noqa: BLE001 - told with its place
+            said = f"{type(fault).__name__}: {fault}"
+            self.problems.add(planned.path, f"refers of {planned.type} fails: {said}")
+            return False
 
     def _class(self, entry: PluginEntry, path: Where) -> PluginClass | None:
         if entry.file is not None:

@@ -1,7 +1,37 @@
 """What a user wrote, as typed values: the model that plugin parameters and the schema share."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
+
+from epp.config.problems import Path
+
+
+@dataclass(slots=True, frozen=True)
+class ToProducer:
+    """A parameter that names a plugin by what it writes."""
+
+    path: Path
+    """Of the parameter below `parameters`, with the keys a configuration has."""
+    name: str
+    """As written; empty stands for whoever writes it, and a default producer where nobody does."""
+    wants: str
+    """The column or fact that is read."""
+
+
+@dataclass(slots=True, frozen=True)
+class ToProfile:
+    """A parameter that names a scheduling profile."""
+
+    path: Path
+    """Of the parameter below `parameters`."""
+    name: str
+
+
+Reference: TypeAlias = ToProducer | ToProfile
 
 
 class PluginParams(BaseModel):
@@ -27,3 +57,7 @@ class PluginParams(BaseModel):
         allow_inf_nan=False,
         defer_build=True,
     )
+
+    def refers(self) -> Iterable[Reference]:
+        """Which of these parameters name something else in the configuration."""
+        return ()

@@ -3,7 +3,6 @@
 Pure: nothing is built. `epp.assemble` builds from it, `explain` shows it.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +10,6 @@ from epp.config.catalogue import Catalogue
 from epp.config.dataflow import add_producers, in_order
 from epp.config.default import (
     DEFAULT_DETECTOR,
-    DEFAULT_EXTRACTOR,
     DEFAULT_PARSERS,
     DEFAULT_QUEUE_DETECTOR,
     DEFAULT_SOURCE,
@@ -21,7 +19,9 @@ from epp.config.load import LoadedConfig
 from epp.config.problems import Path, Problems
 from epp.config.profiles import PlannedProfile, plan_handler, plan_profiles
 from epp.config.queues import GATE, PlannedQueues, plan_queues
+from epp.config.references import resolve
 from epp.config.schema import EndpointPickerConfig
+from epp.config.sources import PlannedSource, plan_sources
 
 ON_THEIR_OWN: Final = frozenset(
     {
@@ -39,14 +39,6 @@ ON_THEIR_OWN: Final = frozenset(
     }
 )
 """Points at which a plugin takes part by being configured; elsewhere something must name it."""
-
-
-@dataclass(slots=True, frozen=True)
-class PlannedSource:
-    """A data source and its extractors."""
-
-    source: Planned
-    extractors: tuple[Planned, ...]
 
 
 @dataclass(slots=True, frozen=True)
@@ -73,6 +65,12 @@ class Plan:
         """The plugins that take part at `point` by being configured, in order."""
         return tuple(p for p in self.plugins if point in p.points)
 
+    @property
+    def metrics(self) -> PlannedSource | None:
+        """The source of metrics that is read; None where there is none, or nobody reads it."""
+        found = (one for one in self.sources if one.source.type == DEFAULT_SOURCE)
+        return next((one for one in found if one.extractor), None)
+
 
 def plan(loaded: LoadedConfig, catalogue: Catalogue) -> Plan:
     """Check every type, parameter and reference, and fill what is left out.
@@ -86,9 +84,10 @@ def plan(loaded: LoadedConfig, catalogue: Catalogue) -> Plan:
     handler = plan_handler(profiles, config, instances)
     parsers = _parsers(config, instances)
     detector = _detector(config, instances)
-    sources = _sources(config, instances)
+    sources = plan_sources(config, instances)
     discovery = _discovery(config, instances)
     queues = plan_queues(config, instances)
+    resolve(instances, [profile.name for profile in profiles])
     add_producers(instances)
     producers = in_order(instances)
     _warn_unused(instances)
@@ -128,38 +127,6 @@ def _detector(config: EndpointPickerConfig, instances: Instances) -> Planned | N
     return instances.inject(detector, "no saturation detector is named")
 
 
-def _sources(config: EndpointPickerConfig, instances: Instances) -> tuple[PlannedSource, ...]:
-    found = []
-    for i, source in enumerate(config.data_layer.sources):
-        path: Path = ("dataLayer", "sources", i)
-        planned = instances.refer(source.plugin_ref, (*path, "pluginRef"), "data-source")
-        extractors = tuple(
-            extractor
-            for k, ref in enumerate(source.extractors)
-            if (
-                extractor := instances.refer(
-                    ref.plugin_ref, (*path, "extractors", k, "pluginRef"), "extractor"
-                )
-            )
-        )
-        if planned:
-            found.append(PlannedSource(planned, extractors))
-    return (*found, *_injected_source(config, found, instances))
-
-
-def _injected_source(
-    config: EndpointPickerConfig, listed: list[PlannedSource], instances: Instances
-) -> Iterator[PlannedSource]:
-    if not config.data_layer.inject_defaults:
-        return
-    if any(planned.source.type == DEFAULT_SOURCE for planned in listed):
-        return
-    source = instances.inject(DEFAULT_SOURCE, "dataLayer.injectDefaults")
-    extractor = instances.inject(DEFAULT_EXTRACTOR, "dataLayer.injectDefaults")
-    if source and extractor:
-        yield PlannedSource(source, (extractor,))
-
-
 def _discovery(config: EndpointPickerConfig, instances: Instances) -> Planned | None:
     layer = config.data_layer
     for ref, key in (
@@ -179,7 +146,7 @@ def _discovery(config: EndpointPickerConfig, instances: Instances) -> Planned | 
 def _warn_unused(instances: Instances) -> None:
     for planned in instances:
         named = planned.name in instances.used or not planned.path
-        if hasattr(planned.plugin, "idle"):
+        if hasattr(planned.plugin, "idle") or getattr(planned.plugin, "unnamed", False):
             continue
         if not named and ON_THEIR_OWN.isdisjoint(planned.points):
             kinds = " or ".join(planned.points)

@@ -6,7 +6,7 @@ have and this one leaves out is in `REFUSALS`, each with the reason and what to 
 
 from typing import Any, Final
 
-from epp.config.catalogue import Catalogue, Refusal
+from epp.config.catalogue import Catalogue, Kind, Refusal
 from epp.plugins.admitters.latency_slo import LatencySloAdmitter
 from epp.plugins.admitters.probabilistic import ProbabilisticAdmitter
 from epp.plugins.columns import (
@@ -16,6 +16,8 @@ from epp.plugins.columns import (
     PREDICTED_TTFT,
     PREFIX_TOKENS,
     PREFIX_TOTAL,
+    TPOT_HEADROOM,
+    TTFT_HEADROOM,
 )
 from epp.plugins.deciders.always import AlwaysDisaggMultimodalDecider, AlwaysDisaggPdDecider
 from epp.plugins.deciders.prefix_based import PrefixBasedPdDecider
@@ -23,6 +25,7 @@ from epp.plugins.eviction.rule import (
     PriorityThenTimeEvictionOrderPolicy,
     SheddableEvictionFilter,
 )
+from epp.plugins.facts import SESSION_ID, VERDICTS
 from epp.plugins.fairness.deficit import DeficitRoundRobinFairnessPolicy
 from epp.plugins.fairness.program_aware import ProgramAwareFairness
 from epp.plugins.fairness.round_robin import RoundRobinFairnessPolicy
@@ -213,6 +216,23 @@ DEFAULT_PRODUCERS: Final = {
     PREDICTED_TPOT: "predicted-latency-producer",
 }
 
+_MATCHES: Final = Kind("matches of cached prefixes")
+_MEDIA: Final = Kind("matches of encoded media")
+_LATENCIES: Final = Kind("predictions of latency")
+
+KINDS: Final = {
+    PREFIX_TOKENS: _MATCHES,
+    PREFIX_TOTAL: _MATCHES,
+    MM_CACHED: _MEDIA,
+    MM_TOTAL: _MEDIA,
+    PREDICTED_TTFT: _LATENCIES,
+    PREDICTED_TPOT: _LATENCIES,
+    TTFT_HEADROOM: _LATENCIES,
+    TPOT_HEADROOM: _LATENCIES,
+    VERDICTS.name: Kind("verdicts on where a stage runs"),
+    SESSION_ID.name: Kind("session ids", fact=True),
+}
+
 NO_OTHER_CLUSTERS: Final = "endpoints of other clusters are not scheduled to"
 PER_CLUSTER: Final = "run a picker in each cluster"
 
@@ -239,5 +259,9 @@ REFUSALS: Final = (
 )
 
 CATALOGUE: Final = Catalogue.of(
-    PLUGINS, aliases=ALIASES, refusals=REFUSALS, default_producers=DEFAULT_PRODUCERS
+    PLUGINS,
+    aliases=ALIASES,
+    refusals=REFUSALS,
+    default_producers=DEFAULT_PRODUCERS,
+    kinds=KINDS,
 )

@@ -6,14 +6,14 @@ The scorer and the filter of session affinity differ only in what they make of t
 import hmac
 from base64 import urlsafe_b64encode
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from epp.config.params import PluginParams
+from epp.config.params import PluginParams, Reference, ToProducer, ToProfile
 from epp.domain.clock import Clock
 from epp.domain.decision import Decision
 from epp.domain.endpoint import Endpoint
@@ -25,6 +25,8 @@ from epp.points import Tools
 
 MAX_SESSIONS: Final = 100_000
 MAX_SESSION_ID_LENGTH: Final = 256
+ATTRIBUTE: Final = "SessionID"
+"""What configurations call the fact that a producer of session ids leaves."""
 MAX_TOKENS_KNOWN: Final = 8192
 
 
@@ -50,6 +52,8 @@ class SessionSource(PluginParams):
     def _one_of_both(self) -> "SessionSource":
         if bool(self.header) == bool(self.attribute):
             raise ValueError("give either `header` or `attribute`")
+        if self.attribute and self.attribute != ATTRIBUTE:
+            raise ValueError(f"the attribute with session ids is called {ATTRIBUTE}: write that")
         return self
 
 
@@ -74,6 +78,15 @@ class SessionParams(PluginParams):
         if self.strategy == "session_id" and not self.session_id_config.sources:
             raise ValueError("strategy session_id needs `sessionIdConfig.sources`")
         return self
+
+    def refers(self) -> Iterator[Reference]:
+        for i, source in enumerate(self.session_id_config.sources):
+            if source.attribute:
+                field = "producer" if source.producer else "attribute"
+                path = ("sessionIdConfig", "sources", i, field)
+                yield ToProducer(path, source.producer, SESSION_ID.name)
+        if self.profile_name:
+            yield ToProfile(("profileName",), self.profile_name)
 
 
 class EndpointTokens:

@@ -1,8 +1,9 @@
 """The admitter that sheds what would come too late."""
 
+from collections.abc import Iterator
 from typing import ClassVar, Final
 
-from epp.config.params import PluginParams
+from epp.config.params import PluginParams, Reference, ToProducer
 from epp.domain.pool import PoolView
 from epp.domain.request import Request
 from epp.errors import Saturated
@@ -30,10 +31,13 @@ class LatencySloAdmitter:
     """
 
     type: ClassVar[str] = "latency-slo-admitter"
-    consumes: ClassVar[tuple[str, ...]] = (PREDICTED_TTFT,)
 
     class Params(PluginParams):
         latency_prediction_info_producer_name: str = ""
+
+        def refers(self) -> Iterator[Reference]:
+            name = self.latency_prediction_info_producer_name
+            yield ToProducer(("latencyPredictionInfoProducerName",), name, PREDICTED_TTFT)
 
     def __init__(self, params: Params) -> None:
         self._producer = params.latency_prediction_info_producer_name

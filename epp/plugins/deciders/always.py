@@ -8,7 +8,7 @@ import numpy as np
 
 from epp.domain.pool import Column, PoolView
 from epp.domain.request import Request
-from epp.plugins.facts import give_verdict
+from epp.plugins.facts import VERDICTS, give_verdict
 from epp.points import Tools
 
 MEDIA: Final = (b'"image_url"', b'"input_image"', b'"input_audio"', b'"video_url"', b'"audio_url"')
@@ -28,6 +28,7 @@ class AlwaysDisaggPdDecider:
     """
 
     type: ClassVar[str] = "always-disagg-pd-decider"
+    produces_named: ClassVar[tuple[str, ...]] = (VERDICTS.name,)
 
     def __init__(self, tools: Tools) -> None:
         self._name = tools.name
@@ -48,6 +49,7 @@ class AlwaysDisaggMultimodalDecider:
     """
 
     type: ClassVar[str] = "always-disagg-multimodal-decider"
+    produces_named: ClassVar[tuple[str, ...]] = (VERDICTS.name,)
 
     def __init__(self, tools: Tools) -> None:
         self._name = tools.name

@@ -10,7 +10,7 @@ from epp.config.params import PluginParams
 from epp.domain.pool import Column, PoolView
 from epp.domain.request import Request
 from epp.plugins.columns import PREFIX_TOKENS, uncached_tokens
-from epp.plugins.facts import give_verdict
+from epp.plugins.facts import VERDICTS, give_verdict
 from epp.points import Tools
 
 
@@ -29,7 +29,9 @@ class PrefixBasedPdDecider:
     """
 
     type: ClassVar[str] = "prefix-based-pd-decider"
+    bare: ClassVar[str] = "nonCachedTokens is 0, which never disaggregates; list it and set that"
     consumes: ClassVar[tuple[str, ...]] = (PREFIX_TOKENS,)
+    produces_named: ClassVar[tuple[str, ...]] = (VERDICTS.name,)
 
     class Params(PluginParams):
         non_cached_tokens: int = Field(0, ge=0)

@@ -1,14 +1,15 @@
 """The filter that stays with warm caches until they are saturated."""
 
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from epp.config.params import PluginParams
+from epp.config.params import PluginParams, Reference, ToProducer
 from epp.domain.pool import Floats, Mask, PoolView
 from epp.domain.request import Request
-from epp.plugins.columns import PREFIX_TOKENS, PREFIX_TOTAL, matched_share
+from epp.plugins.columns import PREDICTED_TTFT, PREFIX_TOKENS, matched_share
 from epp.plugins.slo import outlooks
 from epp.points import Tools
 
@@ -22,8 +23,8 @@ class PrefixCacheAffinityFilter:
     latencyPredictor; keep all if none is warm, and with explorationProbability.
     Parameters: affinityThreshold (default 0.8), explorationProbability (default 0),
     maxTTFTPenaltyMs (default 18000), ttftSource (prefillThroughput, the default, or
-    latencyPredictor, which wants a predicted-latency-producer in the configuration; as long as it
-    predicts nothing, prefillThroughput stands in), peakPrefillThroughput (tokens/s, default 15928),
+    latencyPredictor, which brings a predicted-latency-producer along; as long as that predicts
+    nothing, prefillThroughput stands in), peakPrefillThroughput (tokens/s, default 15928),
     prefixMatchInfoProducerName (default: the last producer's matches).
     Reads: inflight_tokens, prefix_tokens, prefix_total, predicted_ttft.
     Example:
@@ -32,7 +33,6 @@ class PrefixCacheAffinityFilter:
     """
 
     type: ClassVar[str] = "prefix-cache-affinity-filter"
-    consumes: ClassVar[tuple[str, ...]] = (PREFIX_TOKENS, PREFIX_TOTAL)
 
     class Params(PluginParams):
         affinity_threshold: float = Field(0.8, ge=0.0, le=1.0)
@@ -41,6 +41,12 @@ class PrefixCacheAffinityFilter:
         ttft_source: Literal["prefillThroughput", "latencyPredictor"] = "prefillThroughput"
         peak_prefill_throughput: float = Field(15_928.0, gt=0.0)
         prefix_match_info_producer_name: str = ""
+
+        def refers(self) -> Iterator[Reference]:
+            name = self.prefix_match_info_producer_name
+            yield ToProducer(("prefixMatchInfoProducerName",), name, PREFIX_TOKENS)
+            if self.ttft_source == "latencyPredictor":
+                yield ToProducer(("ttftSource",), "", PREDICTED_TTFT)
 
     def __init__(self, params: Params, tools: Tools) -> None:
         self._params = params

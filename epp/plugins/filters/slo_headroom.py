@@ -1,10 +1,11 @@
 """The filter of endpoints that are predicted to keep what the client asks for."""
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 from pydantic import Field
 
-from epp.config.params import PluginParams
+from epp.config.params import PluginParams, Reference, ToProducer
 from epp.domain.pool import Mask, PoolView
 from epp.domain.request import Request
 from epp.plugins.columns import PREDICTED_TTFT
@@ -30,11 +31,14 @@ class SloHeadroomTierFilter:
     """
 
     type: ClassVar[str] = "slo-headroom-tier-filter"
-    consumes: ClassVar[tuple[str, ...]] = (PREDICTED_TTFT,)
 
     class Params(PluginParams):
         epsilon_explore_neg: float = Field(0.01, ge=0.0, le=1.0)
         latency_prediction_info_producer_name: str = ""
+
+        def refers(self) -> Iterator[Reference]:
+            name = self.latency_prediction_info_producer_name
+            yield ToProducer(("latencyPredictionInfoProducerName",), name, PREDICTED_TTFT)
 
     def __init__(self, params: Params, tools: Tools) -> None:
         self._params = params

@@ -102,6 +102,7 @@ class BurstPrefixCacheProducer:
     """
 
     type: ClassVar[str] = "burst-prefix-cache-producer"
+    produces_named: ClassVar[tuple[str, ...]] = (PREFIX_TOKENS, PREFIX_TOTAL)
 
     class Params(PluginParams):
         window_duration_ms: int = Field(100, ge=1, le=10_000)

@@ -1,11 +1,12 @@
 """The producer of the endpoint a cache may be copied from."""
 
+from collections.abc import Iterator
 from typing import ClassVar, Final
 
 import numpy as np
 from pydantic import Field
 
-from epp.config.params import PluginParams
+from epp.config.params import PluginParams, Reference, ToProducer, ToProfile
 from epp.domain.decision import Decision
 from epp.domain.endpoint import Endpoint
 from epp.domain.headers import HeaderChanges
@@ -36,12 +37,17 @@ class P2pSourceProducer:
     """
 
     type: ClassVar[str] = "p2p-source-producer"
-    consumes: ClassVar[tuple[str, ...]] = (PREFIX_TOKENS,)
 
     class Params(PluginParams):
         prefix_match_info_producer_name: str = ""
         min_cached_token_delta: int = Field(1, ge=1)
         prefill_profile_name: str = Field("prefill", min_length=1)
+
+        def refers(self) -> Iterator[Reference]:
+            name = self.prefix_match_info_producer_name
+            yield ToProducer(("prefixMatchInfoProducerName",), name, PREFIX_TOKENS)
+            if self.prefill_profile_name != "prefill":
+                yield ToProfile(("prefillProfileName",), self.prefill_profile_name)
 
     def __init__(self, params: Params, tools: Tools) -> None:
         self._params = params

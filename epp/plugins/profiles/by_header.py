@@ -1,11 +1,11 @@
 """The handler that lets a header choose the profile."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from pydantic import Field
 
-from epp.config.params import PluginParams
+from epp.config.params import PluginParams, Reference, ToProfile
 from epp.domain.decision import ProfileResult
 from epp.domain.request import Request
 from epp.errors import BadRequest
@@ -29,6 +29,9 @@ class HeaderProfileHandler:
     class Params(PluginParams):
         header_name: str = Field("EPP-Profile", min_length=1)
         default_profile: str = Field("decode", min_length=1)
+
+        def refers(self) -> Iterator[Reference]:
+            yield ToProfile(("defaultProfile",), self.default_profile)
 
     def __init__(self, params: Params) -> None:
         self._header = params.header_name.lower()

@@ -5,12 +5,12 @@ from typing import ClassVar, Final, Literal
 
 from pydantic import Field, model_validator
 
-from epp.config.params import PluginParams
+from epp.config.params import PluginParams, Reference, ToProducer, ToProfile
 from epp.domain.decision import Decision, ProfileResult
 from epp.domain.headers import HeaderChanges
 from epp.domain.pool import PoolView
 from epp.domain.request import Request
-from epp.plugins.facts import PEER, verdict
+from epp.plugins.facts import PEER, VERDICTS, verdict
 
 PREFILLER: Final = "x-prefiller-host-port"
 ENCODERS: Final = "x-encoder-hosts-ports"
@@ -62,6 +62,16 @@ class DisaggProfileHandler:
             if self.stage_order == "prefill-first" and self.deciders.prefill:
                 raise ValueError("prefill-first always prefills: remove `deciders.prefill`")
             return self
+
+        def refers(self) -> Iterator[Reference]:
+            yield ToProfile(("profiles", "decode"), self.profiles.decode)
+            if self.deciders.prefill or self.stage_order == "prefill-first":
+                yield ToProfile(("profiles", "prefill"), self.profiles.prefill)
+            if self.deciders.encode:
+                yield ToProfile(("profiles", "encode"), self.profiles.encode)
+            for stage in ("prefill", "encode"):
+                if decider := getattr(self.deciders, stage):
+                    yield ToProducer(("deciders", stage), decider, VERDICTS.name)
 
     def __init__(self, params: Params) -> None:
         self._stages = params.profiles

@@ -1,18 +1,18 @@
 """The older handler of prefill apart from decode, with its flat parameters."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from epp.config.params import PluginParams
+from epp.config.params import PluginParams, Reference, ToProducer, ToProfile
 from epp.domain.decision import Decision
 from epp.domain.headers import HeaderChanges
 from epp.domain.pool import Column, PoolView
 from epp.domain.request import Request
 from epp.plugins.columns import PREFIX_TOKENS, PREFIX_TOTAL, uncached_tokens
-from epp.plugins.facts import give_verdict
+from epp.plugins.facts import VERDICTS, give_verdict
 from epp.plugins.profiles.data_parallel import rank_header
 from epp.plugins.profiles.disagg import Deciders, DisaggProfileHandler, Stages
 from epp.points import Tools
@@ -39,6 +39,7 @@ class PdProfileHandler(DisaggProfileHandler):
     type: ClassVar[str] = "pd-profile-handler"
     deprecated: ClassVar[str] = "use disagg-profile-handler with prefix-based-pd-decider"
     consumes: ClassVar[tuple[str, ...]] = (PREFIX_TOKENS, PREFIX_TOTAL)
+    produces_named: ClassVar[tuple[str, ...]] = (VERDICTS.name,)
 
     class Params(PluginParams):
         decode_profile: str = Field(default="decode", min_length=1)
@@ -49,6 +50,12 @@ class PdProfileHandler(DisaggProfileHandler):
         prefix_plugin_name: str = ""
         prefix_plugin_type: str = ""
         primary_port: int = Field(default=0, ge=0, le=65535)
+
+        def refers(self) -> Iterator[Reference]:
+            yield ToProfile(("decodeProfile",), self.decode_profile)
+            yield ToProfile(("prefillProfile",), self.prefill_profile)
+            if self.decider_plugin_name:
+                yield ToProducer(("deciderPluginName",), self.decider_plugin_name, VERDICTS.name)
 
     def __init__(self, params: Params, tools: Tools) -> None:
         self._name = tools.name

@@ -1,12 +1,12 @@
 """The scorer of predicted latencies."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from epp.config.params import PluginParams
+from epp.config.params import PluginParams, Reference, ToProducer
 from epp.domain.pool import Floats, Mask, PoolView, Scores
 from epp.domain.request import Request
 from epp.plugins.columns import PREDICTED_TTFT, PREFIX_TOKENS, matched_share
@@ -40,7 +40,7 @@ class LatencyScorer:
     """
 
     type: ClassVar[str] = "latency-scorer"
-    consumes: ClassVar[tuple[str, ...]] = (PREDICTED_TTFT, PREFIX_TOKENS)
+    consumes: ClassVar[tuple[str, ...]] = (PREFIX_TOKENS,)
 
     class Params(PluginParams):
         ttft_weight: float = Field(0.8, ge=0.0)
@@ -50,6 +50,10 @@ class LatencyScorer:
         composite_queue_weight: float = Field(1.0, ge=0.0)
         composite_prefix_weight: float = Field(1.0, ge=0.0)
         latency_prediction_info_producer_name: str = ""
+
+        def refers(self) -> Iterator[Reference]:
+            name = self.latency_prediction_info_producer_name
+            yield ToProducer(("latencyPredictionInfoProducerName",), name, PREDICTED_TTFT)
 
         @model_validator(mode="after")
         def _something_counts(self) -> "LatencyScorer.Params":

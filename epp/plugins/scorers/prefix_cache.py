@@ -1,14 +1,15 @@
 """The scorer of cached prefixes."""
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from epp.config.params import PluginParams
+from epp.config.params import PluginParams, Reference, ToProducer
 from epp.domain.pool import PoolView, Scores
 from epp.domain.request import Request
-from epp.plugins.columns import PREFIX_TOKENS, PREFIX_TOTAL, matched_share, named
+from epp.plugins.columns import PREFIX_TOKENS, matched_share, named
 
 
 class PrefixCacheScorer:
@@ -26,12 +27,15 @@ class PrefixCacheScorer:
     """
 
     type: ClassVar[str] = "prefix-cache-scorer"
-    consumes: ClassVar[tuple[str, ...]] = (PREFIX_TOKENS, PREFIX_TOTAL)
 
     class Params(PluginParams):
         prefix_match_info_producer_name: str = ""
         match_length_weight: float = Field(0.0, ge=0.0, le=1.0)
         match_length_scale_tokens: int = Field(8192, ge=1)
+
+        def refers(self) -> Iterator[Reference]:
+            name = self.prefix_match_info_producer_name
+            yield ToProducer(("prefixMatchInfoProducerName",), name, PREFIX_TOKENS)
 
     def __init__(self, params: Params) -> None:
         self._producer = params.prefix_match_info_producer_name

@@ -102,3 +102,5 @@ class TopologyExtractor:
 
     type: ClassVar[str] = "topology-extractor"
     point: ClassVar[str] = "extractor"
+    unnamed: ClassVar[bool] = True
+    """No source has to name it: labels are there without."""

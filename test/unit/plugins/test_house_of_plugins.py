@@ -11,6 +11,7 @@ from epp.plugins.catalog import CATALOGUE
 from epp.plugins.document import PAGE, document, example_of, page_of
 
 HEAD = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n"
+PROFILES = "\nschedulingProfiles: [{name: decode}, {name: prefill}, {name: chat}]\n"
 TESTS = Path(__file__).parent
 OURS = [p for p in CATALOGUE.classes.values() if "parser" not in points_of(p)]
 by_type = pytest.mark.parametrize("plugin", OURS, ids=lambda plugin: plugin.type)
@@ -45,6 +46,8 @@ def test_the_example_loads(plugin):
 @by_type
 def test_the_example_is_a_configuration(plugin):
     text = HEAD + "plugins:\n" + example_of(plugin)
+    if "profile-handler" in points_of(plugin):
+        text += PROFILES
 
     assert assemble_text(text, "here.yaml", CATALOGUE, bare_house(seed=1)).policy.scheduler
 
