@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Literal, TypeAlias
 
-Kind: TypeAlias = Literal["poisson", "constant", "bursts", "gamma", "concurrent"]
+Kind: TypeAlias = Literal["poisson", "constant", "bursts", "clumps", "concurrent"]
 
 BURST_PERIOD_S = 20.0
 BURST_SHARE = 0.2
 """Share of the time in which a burst goes on."""
 BURST_LOAD = 0.6
 """Share of the requests that come within bursts: three times the mean rate."""
+CLUMP_GAP = 0.1
+"""Mean gap within a clump, in those of all requests: ten times the mean rate."""
 
 
 def times(kind: Kind, count: int, rate: float, rng: random.Random, cv: float = 1.0) -> list[float]:
@@ -27,7 +29,7 @@ def times(kind: Kind, count: int, rate: float, rng: random.Random, cv: float = 1
         return [number / rate for number in range(count)]
     if kind == "poisson":
         return poisson(count, rate, rng)
-    if kind == "gamma":
+    if kind == "clumps":
         return clumped(count, rate, cv, rng)
     return [warped(at * rate, rate) for at in poisson(count, rate, rng)]
 
@@ -42,13 +44,17 @@ def poisson(count: int, rate: float, rng: random.Random) -> list[float]:
 
 
 def clumped(count: int, rate: float, cv: float, rng: random.Random) -> list[float]:
-    """Gaps from a gamma distribution with this coefficient of variation; above 1 they clump.
+    """Gaps of two exponential kinds, short within a clump and long between two of them.
 
-    Stretched to the rate that was asked: at a high `cv` the mean of thousands of gaps is chance.
+    The long ones are as long and as rare as makes `cv`, at least 1, the coefficient of variation of
+    all. Stretched to the rate that was asked: at a high `cv` the mean of thousands of gaps is
+    chance.
     """
-    shape = 1.0 / (cv * cv)
-    found = list(accumulate(rng.gammavariate(shape, 1.0) for _ in range(count)))
-    return [at * count / rate / found[-1] for at in found] if found[-1] else found
+    long = ((1.0 + cv * cv) / 2.0 - CLUMP_GAP) / (1.0 - CLUMP_GAP)
+    rare = (1.0 - CLUMP_GAP) / (long - CLUMP_GAP)
+    means = (long if rng.random() < rare else CLUMP_GAP for _ in range(count))
+    found = list(accumulate(rng.expovariate(1.0 / mean) for mean in means))
+    return [at * count / rate / found[-1] for at in found]
 
 
 def warped(work: float, rate: float) -> float:

@@ -54,8 +54,8 @@ class Load(BaseModel):
 
     arrivals: Kind = "poisson"
     stages: tuple[AnyStage, ...] = Field((), max_length=MOST_STAGES)
-    cv: float = Field(1.0, gt=0.0, le=100.0)
-    """Coefficient of variation of the gaps between arrivals of kind `gamma`."""
+    cv: float = Field(1.0, ge=1.0, le=100.0)
+    """Coefficient of variation of the gaps between arrivals that come in `clumps`."""
 
     @model_validator(mode="after")
     def _stages_fit(self) -> Self:
@@ -71,8 +71,8 @@ class Load(BaseModel):
             raise ValueError(f"stages: arrivals {self.arrivals} has none; take poisson or constant")
         if self.rates and not self.planned:
             raise ValueError("stages: every rate is 0; give one above")
-        if self.cv != 1.0 and self.arrivals != "gamma":
-            raise ValueError("cv is of arrivals: gamma alone; take that or leave cv out")
+        if self.cv != 1.0 and self.arrivals != "clumps":
+            raise ValueError("cv is of arrivals: clumps alone; take that or leave cv out")
         return self
 
     @property

@@ -214,7 +214,7 @@ def load_workload(name: str) -> Workload:
     if not path.is_file():
         path = WORKLOADS / f"{name}.yaml"
     if not path.is_file():
-        raise BadTrace(f"no workload {name!r}; there are: {', '.join(_all_names())}")
+        raise BadTrace(f"no workload {name!r}; there are: {', '.join(all_names())}")
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as fault:
@@ -240,18 +240,23 @@ def _said(message: str) -> str:
 
 def workload_names() -> list[str]:
     """The workloads of the full table, in its order."""
-    return [name for name in _all_names() if not name.startswith((OVERLOADS, MORE))]
+    return [name for name in _found() if not name.startswith((OVERLOADS, MORE))]
 
 
 def overload_names() -> list[str]:
     """Those with more requests than there is room for: placing is not what they tell apart."""
-    return [name for name in _all_names() if name.startswith(OVERLOADS)]
+    return [name for name in _found() if name.startswith(OVERLOADS)]
 
 
 def more_names() -> list[str]:
-    """Others that are known in the field and not part of the full table."""
-    return [name for name in _all_names() if name.startswith(MORE)]
+    """Others that are known in the field, and no part of the full table."""
+    return [name for name in _found() if name.startswith(MORE)]
 
 
-def _all_names() -> list[str]:
+def all_names() -> list[str]:
+    """Every workload that comes with the lab, those of the full table first."""
+    return [*workload_names(), *overload_names(), *more_names()]
+
+
+def _found() -> list[str]:
     return sorted(path.stem for path in WORKLOADS.glob("*.yaml"))

@@ -177,7 +177,7 @@ def test_chats_wait_for_answers_and_for_their_time():
         (prefixes(stages=STAGES, arrivals="bursts"), "arrivals bursts has none"),
         (prefixes(stages=[{"rate": 0, "duration": 1}]), "every rate is 0"),
         (prefixes(stages=[{"rate": 1}]), "duration: Field required"),
-        (prefixes(cv=13), "cv is of arrivals: gamma alone"),
+        (prefixes(cv=13), "cv is of arrivals: clumps alone"),
         (
             prefixes(arrivals="concurrent", stages=LEVELS, enable_multi_turn_chat=True),
             "take kind: conversation_replay",
