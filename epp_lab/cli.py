@@ -11,27 +11,25 @@ import click
 import msgspec
 
 from epp.errors import ConfigError
+from epp_lab.asked import asked, chosen, described, world
 from epp_lab.baselines import BASELINES, OVERLOAD, POLICIES
-from epp_lab.compare import cases, kept, mean, missing, run_all
+from epp_lab.compare import cases, fitting, kept, mean, missing, run_all
 from epp_lab.compare import chosen as pick
-from epp_lab.knee import knee
+from epp_lab.knee import NoKnee, knee
 from epp_lab.markdown import goodput, hit_rate, tables, ttft_p90
 from epp_lab.overload import overload_tables
 from epp_lab.picker import UnknownPolicy
 from epp_lab.plot import lines
 from epp_lab.run import Run, run_workload
 from epp_lab.tables import show_comparison, show_policies, show_run, show_workloads
-from epp_lab.trace import BadTrace, binned_s, find_trace, read_trace
+from epp_lab.trace import BadTrace
 from epp_lab.workload import (
     Workload,
+    all_names,
     load_workload,
     overload_names,
-    parse_workload,
     workload_names,
 )
-
-TRACE_ENDINGS = (".jsonl", ".json", ".csv", ".gz")
-TRACE_REPLICAS = 4
 
 
 class LabGroup(click.Group):
@@ -40,7 +38,7 @@ class LabGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (BadTrace, UnknownPolicy, ConfigError) as fault:
+        except (BadTrace, UnknownPolicy, ConfigError, NoKnee) as fault:
             raise click.ClickException(str(fault)) from fault
 
 
@@ -53,64 +51,7 @@ def command() -> None:
 def list_all() -> None:
     """What policies and workloads there are by name."""
     show_policies(POLICIES)
-    show_workloads([load_workload(name) for name in (*workload_names(), *overload_names())])
-
-
-def _asked(function: Any) -> Any:
-    """What is replayed: a workload by name, or a trace file and the world around it."""
-    for option in reversed(
-        [
-            click.option(
-                "--trace",
-                "-t",
-                "trace",
-                required=True,
-                help="A trace file, or a workload: its name or its file.",
-            ),
-            click.option(
-                "--replicas", "-n", type=click.IntRange(1, 1000), help="Size of the pool."
-            ),
-            click.option(
-                "--load",
-                type=click.FloatRange(0, min_open=True),
-                help="Multiple of the workload's knee.",
-            ),
-            click.option(
-                "--rate",
-                type=click.FloatRange(0, min_open=True),
-                help="Requests in a second for the pool; default for a trace file: as recorded.",
-            ),
-            click.option(
-                "--requests",
-                type=click.IntRange(1),
-                help="How many; default: as in the workload, or all of the trace.",
-            ),
-            click.option(
-                "--profile", help="Performance model of the replicas, for example h100-llama-8b."
-            ),
-            click.option(
-                "--kv-tokens", type=click.IntRange(0), help="KV memory of a replica in tokens."
-            ),
-            click.option(
-                "--scrape",
-                "scrape_s",
-                type=click.FloatRange(0.001),
-                help="Seconds between two pages of metrics.",
-            ),
-            click.option(
-                "--slo-ttft",
-                type=click.FloatRange(0, min_open=True),
-                help="Seconds to the first token.",
-            ),
-            click.option(
-                "--slo-tpot",
-                type=click.FloatRange(0, min_open=True),
-                help="Seconds for each further token.",
-            ),
-        ]
-    ):
-        function = option(function)
-    return function
+    show_workloads([load_workload(name) for name in all_names()])
 
 
 @command.command("run")
@@ -119,10 +60,10 @@ def _asked(function: Any) -> Any:
 )
 @click.option("--seed", "-s", type=int, default=0)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@_asked
-def run(policy: str, seed: int, as_json: bool, **asked: Any) -> None:
+@asked
+def run(policy: str, seed: int, as_json: bool, **options: Any) -> None:
     """Replay one workload under one policy."""
-    workload, load = chosen(**asked)
+    workload, load = chosen(**options)
     found = run_workload(workload, policy, load, seed)
     if as_json:
         sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
@@ -147,17 +88,19 @@ def run(policy: str, seed: int, as_json: bool, **asked: Any) -> None:
     help="Write goodput and TTFT over loads to this folder, as SVG.",
 )
 @click.option("--loads", help="Several loads with commas between; default: --load.")
-@_asked
+@asked
 def compare(
     policies: tuple[str, ...],
     seeds: int,
     as_json: bool,
     plot: Path | None,
     loads: str | None,
-    **asked: Any,
+    **options: Any,
 ) -> None:
     """Replay the same requests under several policies, seed by seed."""
-    workload, load = chosen(**asked)
+    if loads and (options["rate"] or options["load"]):
+        raise click.UsageError("--loads stands for --load and --rate; give one of the three")
+    workload, load = chosen(**options)
     wanted = _loads(loads) if loads else (load,)
     runs = []
     for found in run_all(cases([workload], policies, seeds, wanted)):
@@ -186,7 +129,7 @@ def compare(
 @click.option(
     "--keep",
     type=click.Path(path_type=Path),
-    help="File of finished runs: what it holds is not run again.",
+    help="File of finished runs: what it holds of the same policies and workloads is kept.",
 )
 def table(
     policies: tuple[str, ...],
@@ -200,7 +143,7 @@ def table(
     """The full table, policies by workloads, as Markdown."""
     found = [scaled(load_workload(name), scale) for name in workloads or workload_names()]
     todo = cases(found, policies or tuple(BASELINES), seeds, _loads(loads))
-    done = kept(keep) if keep else []
+    done = fitting(todo, kept(keep)) if keep else []
     with keep.open("ab") if keep else nullcontext() as stream:
         for run in run_all(missing(todo, done), processes):
             done.append(run)
@@ -236,9 +179,13 @@ def overload(
 @click.argument("workload")
 @click.option("--policy", "-p", default="precise")
 @click.option("--seeds", type=click.IntRange(1, 100), default=1)
-def find_knee(workload: str, policy: str, seeds: int) -> None:
-    """The highest rate at which POLICY meets the SLO of WORKLOAD for nine requests in ten."""
-    found = knee(load_workload(workload), policy, range(seeds))
+@world
+def find_knee(workload: str, policy: str, seeds: int, **options: Any) -> None:
+    """The highest rate at which POLICY meets the SLO of WORKLOAD for nine requests in ten.
+
+    WORKLOAD is a name, a workload file or a trace file.
+    """
+    found = knee(described(workload, options), policy, range(seeds))
     sys.stdout.write(f"{found:.3f} requests in a second for each replica\n")
 
 
@@ -270,62 +217,3 @@ def _plot(folder: Path, workload: str, policies: tuple[str, ...], runs: list[Run
         }
         text = lines(f"{workload}: {name}", "load (multiples of the knee)", name, series)
         (folder / f"{workload}-{name}.svg").write_text(text, encoding="utf-8")
-
-
-def chosen(
-    trace: str, load: float | None, rate: float | None, **asked: Any
-) -> tuple[Workload, float]:
-    """The workload that options describe, and the load to run it at. Raises BadTrace."""
-    workload = _described(trace, asked)
-    if rate is not None:
-        return workload, rate / (workload.knee * workload.replicas)
-    return workload, load if load is not None else usual_load(workload)
-
-
-def usual_load(workload: Workload) -> float:
-    """The only load a workload names, else its knee."""
-    return workload.loads[0] if len(workload.loads) == 1 else 1.0
-
-
-def _described(trace: str, asked: dict[str, Any]) -> Workload:
-    changes = {name: value for name, value in asked.items() if value is not None}
-    given = (
-        _trace_file(trace, changes.get("replicas", TRACE_REPLICAS))
-        if trace.endswith(TRACE_ENDINGS)
-        else load_workload(trace).model_dump()
-    )
-    for name, place in {
-        "replicas": ("replicas",),
-        "requests": ("count",),
-        "profile": ("replica", "profile"),
-        "kv_tokens": ("replica", "kv_tokens"),
-        "scrape_s": ("scrape_s",),
-        "slo_ttft": ("slo", "ttft_s"),
-        "slo_tpot": ("slo", "tpot_s"),
-    }.items():
-        if name in changes:
-            _put(given, place, changes[name])
-    return parse_workload(given, trace)
-
-
-def _put(data: dict[str, Any], place: tuple[str, ...], value: Any) -> None:
-    for name in place[:-1]:
-        data = data[name]
-    data[place[-1]] = value
-
-
-def _trace_file(name: str, replicas: int) -> dict[str, Any]:
-    """A workload around a trace: as many requests and as fast as recorded, with plain defaults."""
-    jobs = read_trace(find_trace(name))
-    lasts = jobs[-1].arrival or 1.0
-    return {
-        "name": Path(name).name,
-        "about": "a trace file",
-        "requests": {"kind": "trace", "file": name, "bin_s": binned_s(jobs)},
-        "count": len(jobs),
-        "replicas": replicas,
-        "replica": {"profile": "h100-llama-8b"},
-        "knee": len(jobs) / lasts / replicas,
-        "slo": {"ttft_s": 2.0, "tpot_s": 0.1},
-        "warmup_share": 0.1,
-    }

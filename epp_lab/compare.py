@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from epp_lab.fingerprint import fingerprint
 from epp_lab.measure import Measure
 from epp_lab.run import Run, run_workload
 from epp_lab.workload import Workload
@@ -23,6 +24,8 @@ Case: TypeAlias = tuple[Workload, str, float, int]
 """Workload, policy, load, seed."""
 Read: TypeAlias = Callable[[Measure], float]
 
+SLACK: Final = 0.03
+"""The last session of a workload may go this much over the number of its requests."""
 STUDENT: Final = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """97.5 % quantiles of Student's t for 1..9 degrees of freedom; 1.96 is used beyond."""
 
@@ -76,8 +79,39 @@ def kept(path: Path) -> list[Run]:
 
 def missing(todo: Sequence[Case], done: Iterable[Run]) -> list[Case]:
     """What of `todo` is not among the runs that are done."""
-    known = {(run.workload, run.policy, run.load, run.seed) for run in done}
+    known = {_case(run) for run in fitting(todo, done)}
     return [case for case in todo if (case[0].name, *case[1:]) not in known]
+
+
+def fitting(todo: Iterable[Case], done: Iterable[Run]) -> list[Run]:
+    """Runs of `todo` that are done, made of what its workloads and policies are made of now.
+
+    A run that does not say what it was made of fits if it had as many requests.
+    """
+    asked: dict[tuple[str, str, float, int], Workload] = {}
+    made_of: dict[tuple[str, str], str] = {}
+    for workload, policy, load, seed in todo:
+        asked[workload.name, policy, load, seed] = workload
+        if (workload.name, policy) not in made_of:
+            made_of[workload.name, policy] = fingerprint(workload, policy)
+
+    def fits(run: Run) -> bool:
+        workload = asked.get(_case(run))
+        if workload is None or run.made_of:
+            return workload is not None and run.made_of == made_of[run.workload, run.policy]
+        return as_many(run, workload)
+
+    return [run for run in done if fits(run)]
+
+
+def as_many(run: Run, workload: Workload) -> bool:
+    """Whether a run measured about as many requests as it would now; sessions may go over."""
+    expected = workload.count * (1 - workload.warmup_share)
+    return abs(run.measure.requests - expected) <= max(SLACK * expected, 1)
+
+
+def _case(run: Run) -> tuple[str, str, float, int]:
+    return run.workload, run.policy, run.load, run.seed
 
 
 def chosen(runs: Iterable[Run], workload: str, policy: str, load: float) -> list[Run]:

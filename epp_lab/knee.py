@@ -17,8 +17,17 @@ FURTHEST: Final = 3
 """Knees are looked for within two to this power of the one given."""
 
 
+class NoKnee(ValueError):
+    """A workload that has none where it was looked for; the message says what to change."""
+
+
 def knee(workload: Workload, policy: str, seeds: Sequence[int]) -> float:
-    """Requests in a second for each replica, to within `PRECISION`, by halving on a log scale."""
+    """Requests in a second for each replica, to within `PRECISION`, by halving on a log scale.
+
+    Raises NoKnee.
+    """
+    if workload.closed:
+        raise NoKnee(f"{workload.name} is a closed load, which has no rate; compare it at --loads")
 
     def good(load: float) -> bool:
         found = [run_workload(workload, policy, load, seed).measure.goodput for seed in seeds]
@@ -36,5 +45,6 @@ def _bracket(good: Callable[[float], bool]) -> tuple[float, float]:
     loads: list[float] = [ldexp(1.0, power) for power in range(-FURTHEST, FURTHEST + 1)]
     first = next((load for load in loads if not good(load)), None)
     if first is None or first == loads[0]:
-        raise ValueError(f"no knee between {loads[0]:g} and {loads[-1]:g} of the one given")
+        way = "a lower knee or a laxer slo" if first else "a higher knee or a stricter slo"
+        raise NoKnee(f"no knee between {loads[0]:g} and {loads[-1]:g} of the one given; give {way}")
     return first / 2, first

@@ -34,6 +34,7 @@ class ClassMeasure(msgspec.Struct, frozen=True, kw_only=True):
     e2e: Quantiles
     waited: Quantiles = Quantiles()
     """In the picker, of those that were served."""
+    tpot: Quantiles = Quantiles()
 
 
 class Measure(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +43,7 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
     requests: int
     served: int
     shed: int
-    """Refused by the picker or the engine."""
+    """Refused by the picker."""
     offered_rate: float
     goodput: float
     """Share of the requests that met the SLO, refused ones counted as missing it."""
@@ -69,6 +70,8 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
     """Jain's index of the tenants' good answers over their max-min fair shares of all good ones."""
     waited: Quantiles = Quantiles()
     """In the picker, of those that were served."""
+    failed: int = 0
+    """Placed, and refused by the engine."""
 
 
 def measure(
@@ -85,12 +88,14 @@ def measure(
         raise ValueError("no request is left to measure")
     served = [each for each in counted if each.served]
     good = [each for each in served if each.ttft <= ttft_s and each.tpot <= tpot_s]
+    failed = sum(not each.served and bool(each.replica) for each in counted)
     lasts = counted[-1].arrival - counted[0].arrival or 1.0
     ended = max((each.arrival + each.e2e for each in served), default=0.0)
     return Measure(
         requests=len(counted),
         served=len(served),
-        shed=len(counted) - len(served),
+        shed=len(counted) - len(served) - failed,
+        failed=failed,
         offered_rate=len(counted) / lasts,
         goodput=len(good) / len(counted),
         goodput_rate=len(good) / lasts,
@@ -195,6 +200,7 @@ def _class(members: Sequence[Outcome], good: set[int]) -> ClassMeasure:
         ttft=quantiles(each.ttft for each in served),
         e2e=quantiles(each.e2e for each in served),
         waited=quantiles(each.waited for each in served),
+        tpot=quantiles(each.tpot for each in served if each.output_tokens > 1),
     )
 
 

@@ -6,13 +6,14 @@ from time import perf_counter
 
 import msgspec
 
+from epp_lab.fingerprint import fingerprint
 from epp_lab.measure import Measure, measure
 from epp_lab.simulation import Simulation
 from epp_lab.workload import Workload
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """What was run and what came of it. Everything but `wall_s` follows from the first five."""
+    """What was run and what came of it. Everything but `wall_s` follows from what was run."""
 
     workload: str
     policy: str
@@ -22,6 +23,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     measure: Measure
     virtual_s: float
     wall_s: float
+    made_of: str = ""
+    """`fingerprint` of workload and policy; empty in files from before there was one."""
 
 
 def run_workload(workload: Workload, policy: str, load: float, seed: int) -> Run:
@@ -44,4 +47,5 @@ def run_workload(workload: Workload, policy: str, load: float, seed: int) -> Run
         ),
         virtual_s=result.seconds,
         wall_s=perf_counter() - began,
+        made_of=fingerprint(workload, policy),
     )

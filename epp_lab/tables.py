@@ -11,23 +11,26 @@ from rich.table import Table
 from epp_lab.baselines import Baseline
 from epp_lab.compare import Read, chosen, difference, mean
 from epp_lab.markdown import goodput, hit_rate, ttft_p90
-from epp_lab.measure import ClassMeasure, Measure
+from epp_lab.measure import ClassMeasure, Measure, Quantiles
 from epp_lab.run import Run
 from epp_lab.workload import Workload
 
 COLUMNS: Final[Mapping[str, Callable[[Measure], str]]] = {
     "goodput": lambda m: f"{m.goodput:.1%}",
     "TTFT p50": lambda m: f"{m.ttft.p50:.2f}",
-    "p90": lambda m: f"{m.ttft.p90:.2f}",
-    "p99": lambda m: f"{m.ttft.p99:.2f}",
+    "TTFT p90": lambda m: f"{m.ttft.p90:.2f}",
+    "TTFT p99": lambda m: f"{m.ttft.p99:.2f}",
     "TPOT p50": lambda m: f"{m.tpot.p50 * 1e3:.1f}",
     "TPOT p90": lambda m: f"{m.tpot.p90 * 1e3:.1f}",
+    "TPOT p99": lambda m: f"{m.tpot.p99 * 1e3:.1f}",
     "E2E p50": lambda m: f"{m.e2e.p50:.2f}",
     "E2E p90": lambda m: f"{m.e2e.p90:.2f}",
+    "E2E p99": lambda m: f"{m.e2e.p99:.2f}",
     "hit": lambda m: f"{m.hit_rate:.1%}",
     "imbalance": lambda m: f"{m.imbalance:.2f}",
     "out tok/s": lambda m: f"{m.output_rate:.0f}",
     "shed": lambda m: str(m.shed),
+    "failed": lambda m: str(m.failed),
     "preempted": lambda m: str(m.preemptions),
     "Jain": lambda m: f"{m.jain:.3f}",
     "fairness": lambda m: f"{m.fairness:.3f}",
@@ -53,7 +56,6 @@ def show_comparison(
 ) -> None:
     """Means over seeds with 95 % intervals, and differences to the first policy, seed by seed."""
     console = console or Console()
-    rate = workload.rate(load)
     table = Table("policy", *PAIRED, *(f"{name} vs {policies[0]}" for name in PAIRED))
     first = chosen(runs, workload.name, policies[0], load)
     for policy in policies:
@@ -61,12 +63,14 @@ def show_comparison(
         means = [str(mean(cell, read)) for read in PAIRED.values()]
         gaps = [str(difference(cell, first, read)) for read in PAIRED.values()]
         table.add_row(policy, *means, *(gaps if policy != policies[0] else [""] * len(gaps)))
-    console.print(f"{workload.name} at {load:g} of its knee, {rate:.2f} req/s, {len(first)} seeds")
+    pace = workload.pace(load)
+    console.print(f"{workload.name} at a load of {load:g}, {pace}, {len(first)} seeds")
     console.print(table)
     for policy in policies:
         last = chosen(runs, workload.name, policy, load)[0]
         cells = ", ".join(f"{name} {cell(last.measure)}" for name, cell in COLUMNS.items())
         console.print(f"{policy}, seed {last.seed}: {cells}")
+        _show_all_classes(last.measure, console)
 
 
 def show_run(run: Run, console: Console | None = None) -> None:
@@ -83,6 +87,11 @@ def show_run(run: Run, console: Console | None = None) -> None:
     console.print(table)
     for reason, count in measure.refused.items():
         console.print(f"refused as {reason}: {count}")
+    _show_all_classes(measure, console)
+
+
+def _show_all_classes(measure: Measure, console: Console) -> None:
+    """Nothing where there is one class only."""
     if len(measure.classes) > 1:
         _show_classes(measure.classes, console)
     if len(measure.criticalities) > len(measure.classes):
@@ -90,17 +99,21 @@ def show_run(run: Run, console: Console | None = None) -> None:
 
 
 def _show_classes(classes: Mapping[str, ClassMeasure], console: Console) -> None:
-    table = Table("priority", "requests", "served", "goodput", "TTFT p50", "p90", "p99", "E2E p90")
+    counts = ("requests", "served", "goodput")
+    table = Table("priority", *counts, *(f"{name} p50 p90 p99" for name in ("TTFT", "TPOT", "E2E")))
     for name, each in classes.items():
-        times = (each.ttft.p50, each.ttft.p90, each.ttft.p99, each.e2e.p90)
         table.add_row(
             name,
             str(each.requests),
             str(each.served),
             f"{each.goodput:.1%}",
-            *(f"{seconds:.2f}" for seconds in times),
+            *(_three(each.ttft), _three(each.tpot, 1e3, 1), _three(each.e2e)),
         )
     console.print(table)
+
+
+def _three(found: Quantiles, times: float = 1.0, digits: int = 2) -> str:
+    return " ".join(f"{each * times:.{digits}f}" for each in (found.p50, found.p90, found.p99))
 
 
 def show_policies(policies: Mapping[str, Baseline], console: Console | None = None) -> None:
@@ -115,5 +128,6 @@ def show_workloads(workloads: Iterable[Workload], console: Console | None = None
     """Workloads by name."""
     table = Table("workload", "what it is", "replicas", "requests", "knee (req/s a replica)")
     for each in workloads:
-        table.add_row(each.name, each.about, str(each.replicas), str(each.count), f"{each.knee:g}")
+        knee = "closed" if each.closed else f"{each.knee:g}"
+        table.add_row(each.name, each.about, str(each.replicas), str(each.count), knee)
     (console or Console()).print(table)

@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import random
+import zlib
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import pairwise
@@ -65,18 +66,28 @@ def find_trace(name: str) -> Path:
 
 def read_trace(path: Path) -> list[Job]:
     """All requests of a `.jsonl` or `.csv` file, plain or gzip, by time. Raises BadTrace."""
-    kind = path.name.removesuffix(".gz")
-    with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as stream:
-        text = io.TextIOWrapper(io.BufferedReader(stream), encoding="utf-8")
-        if kind.endswith(".csv"):
-            jobs = list(_azure(path, text))
-        elif kind.endswith((".jsonl", ".json")):
-            jobs = list(_mooncake(path, text))
-        else:
-            raise BadTrace(f"{path}: name it .jsonl or .csv, plain or with .gz")
+    try:
+        with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as stream:
+            text = io.TextIOWrapper(io.BufferedReader(stream), encoding="utf-8")
+            jobs = list(_jobs(path, text))
+    except (OSError, EOFError, zlib.error, csv.Error) as fault:
+        raise BadTrace(
+            f"{path}: is damaged ({fault}); fetch it again, and name it .gz only if packed"
+        ) from fault
+    except UnicodeDecodeError as fault:
+        raise BadTrace(f"{path}: is no UTF-8 ({fault.reason}); if packed, name it .gz") from fault
     if not jobs:
         raise BadTrace(f"{path}: holds no request")
     return from_zero(sorted(jobs, key=lambda job: job.arrival))
+
+
+def _jobs(path: Path, text: io.TextIOWrapper) -> Iterator[Job]:
+    kind = path.name.removesuffix(".gz")
+    if kind.endswith(".csv"):
+        return _azure(path, text)
+    if kind.endswith((".jsonl", ".json")):
+        return _mooncake(path, text)
+    raise BadTrace(f"{path}: name it .jsonl or .csv, plain or with .gz")
 
 
 def from_zero(jobs: Sequence[Job]) -> list[Job]:
@@ -139,7 +150,7 @@ def _azure(path: Path, text: io.TextIOWrapper) -> Iterator[Job]:
             _check(prompt, answer, number)
             # Seven digits of a second, one more than Python reads.
             at = datetime.fromisoformat(row["TIMESTAMP"][:26]).timestamp()
-        except ValueError as fault:
+        except (ValueError, TypeError) as fault:
             raise BadTrace(f"{path}:{number + 2}: {fault}") from fault
         yield Job(arrival=at, prompt=blocks(None, prompt, number), output_tokens=max(answer, 1))
 

@@ -1,15 +1,19 @@
 """Comparisons: the same seeds, resumable, and drawn."""
 
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import msgspec
 import pytest
 from click.testing import CliRunner
+from support.lab_workloads import workload as small
 
 from epp_lab.cli import command
 from epp_lab.compare import cases, difference, kept, missing, run_all, spread
 from epp_lab.markdown import goodput, tables
+from epp_lab.picker import policy_text
 from epp_lab.plot import lines
+from epp_lab.run import Run
 from epp_lab.workload import load_workload
 
 
@@ -28,9 +32,71 @@ def test_a_difference_to_itself_is_nothing(runs):
 def test_what_is_kept_is_not_run_again(runs, tmp_path):
     path = tmp_path / "runs.jsonl"
     path.write_bytes(b"\n".join(msgspec.json.encode(run) for run in runs[:3]))
-    todo = cases([load_workload("bursts")], ["default", "random"], 2, [0.9])
+    workload = load_workload("bursts").model_copy(update={"count": 60})
+    todo = cases([workload], ["default", "random"], 2, [0.9])
 
     assert len(missing(todo, kept(path))) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"count": 61}, {"replicas": 5}, {"scrape_s": 1.0}, {"knee": 12.0}],
+    ids=["requests", "replicas", "scrape", "knee"],
+)
+def test_a_kept_run_of_another_workload_under_the_same_name_is_run_again(runs, changes):
+    workload = load_workload("bursts").model_copy(update={"count": 60} | changes)
+    todo = cases([workload], ["default", "random"], 2, [0.9])
+
+    assert missing(todo, runs) == todo
+
+
+def test_a_kept_run_of_a_policy_whose_file_changed_is_run_again(tmp_path):
+    policy = tmp_path / "mine.yaml"
+    policy.write_text(policy_text("go-default"))
+    workload = load_workload("bursts").model_copy(update={"count": 12})
+    todo = cases([workload], [str(policy)], 1, [0.9])
+    done = list(run_all(todo))
+
+    assert missing(todo, done) == []
+    policy.write_text(policy_text("sticky"))
+    assert missing(todo, done) == todo
+
+
+def test_a_kept_run_of_a_trace_whose_file_changed_is_run_again(tmp_path):
+    day = tmp_path / "day.jsonl"
+    row = '{"timestamp": %d, "input_length": 10, "output_length": 1}\n'
+    day.write_text("".join(row % at for at in range(0, 9000, 1000)))
+    todo = cases([small({"kind": "trace", "file": str(day)}, count=9, knee=1.0)], ["random"], 1)
+    done = list(run_all(todo[:1]))
+
+    assert missing(todo[:1], done) == []
+    day.write_text("".join(row % at for at in range(0, 99_000, 11_000)))
+    assert missing(todo[:1], done) == todo[:1]
+
+
+def without_fingerprint(runs):
+    old = [msgspec.to_builtins(run) for run in runs]
+    return [msgspec.convert({k: v for k, v in run.items() if k != "made_of"}, Run) for run in old]
+
+
+@pytest.mark.parametrize(("count", "again"), [(60, 0), (120, 4)])
+def test_old_kept_runs_fit_if_they_had_as_many_requests(runs, count, again):
+    workload = load_workload("bursts").model_copy(update={"count": count})
+    todo = cases([workload], ["default", "random"], 2, [0.9])
+
+    assert len(missing(todo, without_fingerprint(runs))) == again
+
+
+def test_a_table_shows_nothing_of_kept_runs_at_another_scale(tmp_path):
+    keep = str(tmp_path / "runs.jsonl")
+    args = ["table", "-p", "random", "-t", "bursts", "--seeds", "1", "--loads", "0.9"]
+    shown = [
+        CliRunner().invoke(command, [*args, "--scale", scale, *more]).output
+        for scale, more in (("0.02", ["--keep", keep]), ("0.04", ["--keep", keep]), ("0.04", []))
+    ]
+
+    assert shown[1] == shown[2] != shown[0]
+    assert len(Path(keep).read_bytes().splitlines()) == 2
 
 
 def test_the_table_has_a_row_for_each_workload_and_a_column_for_each_policy(runs):

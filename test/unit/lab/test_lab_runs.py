@@ -93,7 +93,7 @@ def test_a_prompt_that_never_fits_is_refused_and_counted():
     found = outcomes("default", [job(0.0, tokens=900_000), job(0.1)])
 
     assert [each.refused for each in found] == ["too-long", ""]
-    assert measure(found, ttft_s=1, tpot_s=1, replicas=3).shed == 1
+    assert measure(found, ttft_s=1, tpot_s=1, replicas=3).failed == 1
 
 
 def test_a_replica_that_joins_gets_nothing_before_and_something_after():
