@@ -1,14 +1,11 @@
 """Where knowledge of endpoints comes from: the sources listed, and the one that is added."""
 
 from dataclasses import dataclass
-from typing import Final
 
 from epp.config.default import DEFAULT_EXTRACTOR, DEFAULT_SOURCE
 from epp.config.instances import Instances, Planned
 from epp.config.problems import Path
 from epp.config.schema import EndpointPickerConfig, Source
-
-INSTEAD: Final = "list its families as customMetrics of the first one's core-metrics-extractor"
 
 
 @dataclass(slots=True, frozen=True)
@@ -62,8 +59,8 @@ def _check(
     if first is not None:
         instances.problems.add(
             (*path, "pluginRef"),
-            f"{name} is a second source of metrics beside {first.source.name}, and one page of "
-            f"each endpoint is read; {INSTEAD}, or remove it",
+            f"{name} is a second source of metrics beside {first.source.name}: one page of each "
+            "endpoint is read; keep one, with customMetrics for what else its page says",
         )
     elif sum(one.type == DEFAULT_EXTRACTOR for one in planned.extractors) > 1:
         instances.problems.add(
