@@ -33,6 +33,10 @@ SLO_TPOT_MS: Final = ("x-llm-d-slo-tpot-ms", "x-slo-tpot-ms")
 WORKLOAD: Final = ("x-workload-context",)
 REQUEST_TTL_MS: Final = ("x-epp-request-ttl-ms",)
 """How long a request may wait for its turn, in whole milliseconds; ours alone."""
+VIDEO_FPS: Final = "x-llm-d-video-fps"
+VIDEO_SECONDS: Final = "x-llm-d-video-duration-seconds"
+VIDEO_RESOLUTION: Final = "x-llm-d-video-resolution"
+"""Width, `x`, height."""
 TEST_SELECTION: Final = "test-epp-endpoint-selection"
 
 CLIENT_HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -55,9 +59,9 @@ CONTROL_HEADERS: Final = frozenset(
         *SLO_TPOT_MS,
         *REQUEST_TTL_MS,
         *WORKLOAD,
-        "x-llm-d-video-fps",
-        "x-llm-d-video-duration-seconds",
-        "x-llm-d-video-resolution",
+        VIDEO_FPS,
+        VIDEO_SECONDS,
+        VIDEO_RESOLUTION,
         SUBSET,
         SERVED,
         SCORES,

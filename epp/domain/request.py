@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from epp.domain.headers import Headers
+from epp.domain.media import Medium
 
 T = TypeVar("T")
 
@@ -52,13 +53,16 @@ class Prompt(msgspec.Struct, frozen=True):
     """One prompt: token ids where the client gave them, else bytes that stand for its text.
 
     Equal prefixes of `text` (or of `token_ids`) mean equal prefixes of the model's input, which is
-    all that prefix matching needs: for chat it is the JSON of tools and messages as it came.
+    all that prefix matching needs: for chat it is the JSON of tools and messages as it came, with
+    stand-ins for the data of images and such.
     """
 
     text: bytes = b""
     token_ids: Sequence[int] | None = None
     items: tuple[Item, ...] = ()
     """What stands among the token ids, in order; the ids alone do not tell one from another."""
+    media: tuple[Medium, ...] = ()
+    """Images and such, in order, that have their stand-ins in `text`."""
 
     @property
     def tokens(self) -> int:

@@ -1,26 +1,17 @@
 """Images, video and audio of a request: which they are, and how many tokens each stands for."""
 
-import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 from xxhash import xxh3_64_intdigest
 
 from epp.domain.request import Item, Key, Request
+from epp.tokens.counting import media_tokens
 from epp.tokens.tokenized import TOKENIZED
 
-TYPICAL_TOKENS: Final = 225
-"""Of a picture of 640 x 360, by 1,024 pixels to a token, where nobody has said the size."""
 MOST_MEDIA: Final = 256
 """Of one request that are told apart."""
-
-_MARKS: Final = (b"_url", b"_audio", b'"source"')
-# Parts of OpenAI's messages and responses, and Anthropic's sources: a key, then a text, or an
-# object with a text under `url` or `data`.
-_PART: Final = re.compile(
-    rb'"(?:image_url|video_url|audio_url|input_audio|source)"\s*:\s*'
-    rb'(?:\{[^{}]{0,256}?"(?:url|data)"\s*:\s*)?"(?P<what>[^"\\]*(?:\\.[^"\\]*)*)"'
-)
 
 MEDIA: Final[Key[dict[int, int]]] = Key("media of the request")
 
@@ -34,7 +25,8 @@ def media_of(request: Request) -> dict[int, int]:
         if items:
             known = {xxh3_64_intdigest(i.hash.encode()): max(i.length, 1) for i in items}
         else:
-            known = dict.fromkeys(_digests(request), TYPICAL_TOKENS)
+            said = islice(media_tokens(request), MOST_MEDIA)
+            known = {medium.digest: tokens for medium, tokens in said}
         request.facts.put(MEDIA, known)
     return known
 
@@ -47,15 +39,3 @@ def _items(request: Request) -> Iterator[Item]:
         return
     for prompt in request.prompts:
         yield from prompt.items[:MOST_MEDIA]
-
-
-def _digests(request: Request) -> list[int]:
-    found: list[int] = []
-    for prompt in request.prompts:
-        if not any(mark in prompt.text for mark in _MARKS):
-            continue
-        for part in _PART.finditer(prompt.text):
-            found.append(xxh3_64_intdigest(part["what"]))
-            if len(found) == MOST_MEDIA:
-                return found
-    return found

@@ -10,6 +10,7 @@ import numpy as np
 from epp.domain.request import Prompt
 from epp.errors import BadRequest, TooLarge
 from epp.request.limits import DEFAULT_LIMITS
+from epp.request.media import prompt_of
 
 TokenIds: TypeAlias = Sequence[int]
 """An `array` of four unsigned bytes each, so that hashing them copies nothing."""
@@ -23,12 +24,12 @@ _OF_FLAT_LIST: Final = b"0123456789, \t\r\n"
 
 
 def open_ended(*parts: msgspec.Raw) -> Prompt:
-    """The JSON of `parts` as it came, the last one without its closing bracket.
+    """The JSON of `parts` as it came but for its media, the last one without its closing bracket.
 
     So the text of one turn is a prefix of the next turn's.
     """
     text = b"".join(parts)
-    return Prompt(text=text[:-1].rstrip() if text.endswith(b"]") else text)
+    return prompt_of(text[:-1].rstrip() if text.endswith(b"]") else text)
 
 
 def need(field: msgspec.Raw, name: str) -> None:

@@ -143,7 +143,9 @@ class Renderer:
                 if kind not in TOKENIZED_KINDS or len(request.prompts) != 1:
                     raise
                 self._not_rendered[kind] = now + ASK_AGAIN
-        return tokenized(await post(TOKENIZE, request.body))
+        told = tokenized(await post(TOKENIZE, request.body))
+        media = sum(medium.tokens for prompt in request.prompts for medium in prompt.media)
+        return msgspec.structs.replace(told, more=media) if media else told
 
     @staticmethod
     async def _wait(task: "asyncio.Task[Tokenized | None]") -> Tokenized | None:

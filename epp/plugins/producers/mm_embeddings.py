@@ -51,7 +51,8 @@ class MmEmbeddingsCacheProducer:
     Formula: mm_cached = tokens of the request's images, video and audio that were in a request sent
     to the endpoint before, as far as its cache goes, the longest unused forgotten first; mm_total =
     tokens of all of them. They are told apart by the engine's hashes where a token producer or the
-    client gives them, else by what the messages say (URL or data); a size nobody gave counts 225.
+    client gives them, else by what the messages say (URL or data), and count what token-producer
+    takes them for.
     Parameters: cacheSizeInMBPerServer (default 4096, of 2 MB each).
     Reads: prompts, slots. Writes: mm_cached, mm_total.
     Example:

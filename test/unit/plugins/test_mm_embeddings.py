@@ -8,15 +8,17 @@ from support.pools import endpoint, pool, request, tools
 
 from epp.domain.decision import Decision, ProfileResult
 from epp.domain.request import Item, Prompt
-from epp.plugins.media import TYPICAL_TOKENS, media_of
+from epp.plugins.media import media_of
 from epp.plugins.producers.mm_embeddings import MmEmbeddingsCacheProducer
 from epp.plugins.scorers.mm_embeddings import MmEmbeddingsCacheScorer
+from epp.request.prompts import open_ended
 from epp.tokens.tokenized import TOKENIZED, Tokenized
 
 
 def said(*parts):
     """A request whose last message has these parts."""
-    return request(json.dumps([{"role": "user", "content": list(parts)}]).encode())
+    messages = msgspec.Raw(json.dumps([{"role": "user", "content": list(parts)}]).encode())
+    return request(prompts=(open_ended(messages),))
 
 
 def picture(url):
@@ -39,22 +41,25 @@ def scores(of, asked, view):
 
 
 @pytest.mark.parametrize(
-    "part",
+    ("part", "tokens"),
     [
-        picture("https://x/a.png"),
-        picture("data:image/png;base64,AAAA"),
-        {"type": "input_image", "image_url": "https://x/a.png"},
-        {"type": "input_audio", "input_audio": {"data": "UklGR", "format": "wav"}},
-        {"type": "video_url", "video_url": {"url": "https://x/a.mp4"}},
-        {
-            "type": "image",
-            "source": {"type": "base64", "media_type": "image/png", "data": "iVBOR"},
-        },
+        (picture("https://x/a.png"), 225),
+        (picture("data:image/png;base64,AAAA"), 225),
+        ({"type": "input_image", "image_url": "https://x/a.png"}, 225),
+        ({"type": "input_audio", "input_audio": {"data": "UklGR", "format": "wav"}}, 14),
+        ({"type": "video_url", "video_url": {"url": "https://x/a.mp4"}}, 2250),
+        (
+            {
+                "type": "image",
+                "source": {"type": "base64", "media_type": "image/png", "data": "iVBOR"},
+            },
+            225,
+        ),
     ],
     ids=["url", "data", "responses", "audio", "video", "anthropic"],
 )
-def test_media_are_found_in_messages(part):
-    assert list(media_of(said(part)).values()) == [TYPICAL_TOKENS]
+def test_media_are_found_in_messages(part, tokens):
+    assert list(media_of(said(part)).values()) == [tokens]
 
 
 def test_text_that_speaks_of_images_has_none():

@@ -73,7 +73,7 @@ def test_a_tokenizer_over_a_socket_is_refused_with_the_fix():
 
 
 def test_estimating_is_accepted():
-    given = {"modelName": "m", "estimate": {"image": {"static": 500}}}
+    given = {"modelName": "m", "estimate": {"image": {"static": {"staticToken": 500}}}}
 
     producer = TokenProducer(TokenProducer.Params.model_validate(given), tools())
 

@@ -3,10 +3,15 @@
 from array import array
 
 import pytest
+from msgspec import Raw
 from support.pools import decision, pool, request, tools
 
+from epp.domain.media import Medium
 from epp.plugins.columns import uncached_tokens
+from epp.plugins.estimate import EstimateParams
 from epp.plugins.producers.approx_prefix import ApproxPrefixCacheProducer
+from epp.plugins.producers.tokens import TokenProducer
+from epp.request.prompts import open_ended
 from epp.tokens.counting import counted
 from epp.tokens.tokenized import TOKENIZED, Tokenized
 
@@ -61,3 +66,91 @@ def test_a_match_of_half_the_prompt_is_half_of_it_in_whatever_unit(tokens):
     seen = view.having(it.columns(asked, view))
 
     assert uncached_tokens(asked, seen)[0] / tokens == pytest.approx(0.5, abs=0.04)
+
+
+def with_picture(**estimate):
+    """A request for an image of unknown size, counted as token-producer is told to."""
+    messages = b'[{"content":[{"image_url":{"url":"https://x/y.png"}}]'
+    asked = request(prompts=(open_ended(Raw(messages)),), prompt_tokens=0)
+    it = TokenProducer(TokenProducer.Params.model_validate({"estimate": estimate}), tools())
+    it.gather(asked)
+    return counted(asked)
+
+
+VIDEO = {
+    "as it is": ({}, 2250),
+    "Qwen": (
+        {
+            "tokensPerFrame": {"mode": "dynamic", "dynamic": {"factor": 1024}},
+            "frames": {
+                "mode": "sampled",
+                "minFrames": 4,
+                "maxFrames": 768,
+                "sampled": {"sampleFPS": 2, "temporalPatchSize": 2},
+            },
+            "maxVideoTokens": 12288,
+        },
+        10 * 2 // 2 * 225,
+    ),
+    "Gemma": (
+        {
+            "tokensPerFrame": {"mode": "static", "static": {"numTokensPerFrame": 296}},
+            "frames": {
+                "mode": "strided",
+                "minFrames": 1,
+                "maxFrames": 8,
+                "strided": {"frameStride": 4},
+            },
+        },
+        8 * 296,
+    ),
+    "capped": ({"defaultDuration": 3600, "maxVideoTokens": 9000}, 9000),
+}
+
+
+@pytest.mark.parametrize(("given", "tokens"), VIDEO.values(), ids=VIDEO)
+def test_videos_are_counted_as_configured(given, tokens):
+    estimate = EstimateParams.model_validate({"video": given}).estimate()
+
+    assert estimate.tokens(Medium("video", 1, 4)) == tokens
+
+
+@pytest.mark.parametrize(
+    ("image", "tokens"),
+    [
+        ({}, 225),
+        ({"mode": "static", "static": {"staticToken": 280}}, 280),
+        ({"defaultResolution": {"width": 1024, "height": 1024}}, 1024),
+        ({"dynamic": {"factor": 784}}, 293),
+    ],
+    ids=["as it is", "static", "resolution", "factor"],
+)
+def test_images_are_counted_as_configured(image, tokens):
+    usual = with_picture().prompt_tokens
+
+    assert with_picture(image=image).prompt_tokens - usual == tokens - 225
+
+
+@pytest.mark.parametrize(
+    ("audio", "tokens"),
+    [
+        ({}, 139),
+        ({"mode": "static", "static": {"numTokens": 50}}, 50),
+        ({"defaultDuration": 2, "dynamic": {"tokensPerSecond": 25, "overheadTokens": 0}}, 50),
+        ({"maxAudioTokens": 100}, 100),
+    ],
+    ids=["as it is", "static", "dynamic", "capped"],
+)
+def test_audio_is_counted_as_configured(audio, tokens):
+    estimate = EstimateParams.model_validate({"audio": audio}).estimate()
+
+    assert estimate.tokens(Medium("audio", 1, 4)) == tokens
+
+
+def test_a_match_counts_images_as_the_prompt_does():
+    view, it = pool(1), ApproxPrefixCacheProducer(ApproxPrefixCacheProducer.Params(), tools())
+    asked = with_picture(image={"mode": "static", "static": {"staticToken": 6000}})
+    it.picked(asked, view, decision(view.endpoints[0]))
+    seen = view.having(it.columns(asked, view))
+
+    assert uncached_tokens(asked, seen)[0] < asked.prompt_tokens / 2
