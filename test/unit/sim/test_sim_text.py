@@ -37,6 +37,47 @@ def test_a_turn_keeps_the_tokens_of_the_turns_before():
     assert after[: len(before)] == before
 
 
+PICTURES = {
+    "chat": lambda data: {
+        "type": "image_url",
+        "image_url": {"url": f"data:image/png;base64,{data}"},
+    },
+    "responses": lambda data: {
+        "type": "input_image",
+        "image_url": f"data:image/png;base64,{data}",
+    },
+    "anthropic": lambda data: {
+        "type": "image",
+        "source": {"type": "base64", "media_type": "image/png", "data": data},
+    },
+    "in a tool's result": lambda data: {
+        "type": "tool_result",
+        "content": [{"type": "image", "source": {"type": "base64", "data": data}}],
+    },
+}
+
+
+def shown(*parts):
+    return tokenizer.encode(render_chat([{"role": "user", "content": list(parts)}]))
+
+
+@pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)
+def test_a_picture_is_so_many_tokens_however_large_its_data(picture):
+    small, large = (shown(picture(data)) for data in ("AAAA", "A" * 1_000_000))
+
+    assert len(small) == len(large) < 350
+    assert small != large
+    assert large == shown(picture("A" * 1_000_000))
+
+
+def test_sound_and_video_are_so_many_tokens_too():
+    nothing = len(shown())
+    sound = {"type": "input_audio", "input_audio": {"data": "A" * 9999, "format": "wav"}}
+    video = {"type": "video_url", "video_url": {"url": "https://x/y.mp4"}}
+
+    assert [len(shown(part)) - nothing for part in (sound, video)] == [128 + 4, 2048 + 4]
+
+
 def test_answers_follow_seed_and_prompt():
     def say(seed, prompt):
         return AnswerSource(seed).words(prompt, limit=50, room=99, ignore_eos=True).tokens
