@@ -18,7 +18,6 @@ from epp.config.options import RunOptions
 from epp.config.outside import file_plugins, installed_plugins
 from epp.datastore import Datastore
 from epp.datastore.shelf import Shelf
-from epp.discovery import plugin as discovery
 from epp.domain.clock import Clock
 from epp.domain.pool import Mask, PoolView
 from epp.domain.request import SubsetHint
@@ -161,9 +160,7 @@ class LiveConfig:
         return Loaded(assembly, self._setup(assembly), assembly.plan.loaded.origin)
 
     def _catalogue(self) -> Catalogue:
-        catalogue = CATALOGUE.plus(discovery.PLUGINS).plus(
-            installed_plugins(), "installed packages"
-        )
+        catalogue = CATALOGUE.plus(installed_plugins(), "installed packages")
         for path in self._options.plugin_files:
             catalogue = catalogue.plus(file_plugins(path), path)
         return catalogue

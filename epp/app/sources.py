@@ -9,9 +9,9 @@ from epp.assemble import Assembly
 from epp.config.options import RunOptions
 from epp.datastore import Datastore
 from epp.discovery import FileDiscovery
-from epp.discovery.plugin import FileDiscoveryPlugin
 from epp.domain.endpoint import ENGINE_LABELS
 from epp.errors import ConfigError
+from epp.plugins.sources.discovery import FileDiscoveryPlugin
 from epp.plugins.sources.metrics import CoreMetricsExtractor, EngineMetrics, MetricsDataSource
 from epp.scrape import Dialect, Dialects, FetchSettings, ScrapeSettings, dialect_from_specs
 

@@ -13,7 +13,6 @@ from epp.config.effective import as_yaml, effective
 from epp.config.outside import with_outside
 from epp.config.problems import written
 from epp.config.watch import read_file
-from epp.discovery.plugin import PLUGINS as DISCOVERIES
 from epp.domain.response import ResponseMode
 from epp.errors import ConfigError
 from epp.plugins.catalog import CATALOGUE
@@ -99,7 +98,7 @@ def _assembly(file: Path | None, plugin_files: tuple[Path, ...]) -> Assembly:
     text = None if file is None else read_file(file)
     if isinstance(text, str):
         raise click.UsageError(text)
-    catalogue = with_outside(CATALOGUE.plus(DISCOVERIES), plugin_files)
+    catalogue = with_outside(CATALOGUE, plugin_files)
     return assemble_text(text, _name(file), catalogue, bare_house())
 
 

@@ -95,6 +95,7 @@ from epp.plugins.scorers.session_affinity import SessionAffinityScorer
 from epp.plugins.scorers.token_load import TokenLoadScorer
 from epp.plugins.scorers.topology_affinity import TopologyAffinityScorer
 from epp.plugins.screeners.rollout import RolloutScreener
+from epp.plugins.sources.discovery import FileDiscoveryPlugin
 from epp.plugins.sources.idle import (
     EndpointNotificationSource,
     K8sNotificationSource,
@@ -119,6 +120,7 @@ PLUGINS: Final[tuple[type[Any], ...]] = (
     VertexAIParser,
     PassthroughParser,
     AgentIdentity,
+    FileDiscoveryPlugin,
     MetricsDataSource,
     CoreMetricsExtractor,
     TopologyExtractor,
@@ -232,6 +234,20 @@ KINDS: Final = {
     VERDICTS.name: Kind("verdicts on where a stage runs"),
     SESSION_ID.name: Kind("session ids", fact=True),
 }
+
+NOT_TAKEN: Final = (
+    Refusal(
+        "token-producer: udsTokenizerConfig",
+        "no tokenizer is asked over a Unix socket",
+        "use `vllm`, which asks an engine, or `local`, a tokenizer's file",
+    ),
+    Refusal(
+        "predicted-latency-producer: names with url or server",
+        "latencies are predicted in this process, no side-car is asked",
+        "remove it",
+    ),
+)
+"""Parameters of offered types that are refused; their classes say so to whoever writes them."""
 
 NO_OTHER_CLUSTERS: Final = "endpoints of other clusters are not scheduled to"
 PER_CLUSTER: Final = "run a picker in each cluster"

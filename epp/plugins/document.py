@@ -1,6 +1,7 @@
-"""Writes `docs/plugins.md` from the catalogue: `python -m epp.plugins.document`.
+"""Writes `docs/plugins.md` from the catalogue, and the table of parsers in `docs/migration.md`.
 
-With `--check` it writes nothing and exits with 1 if the page is stale.
+Run `python -m epp.plugins.document`; with `--check` it writes nothing and exits with 1 if a page is
+stale.
 """
 
 import inspect
@@ -12,9 +13,13 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from epp.config.catalogue import points_of
-from epp.plugins.catalog import CATALOGUE
+from epp.plugins.catalog import CATALOGUE, NOT_TAKEN
 
-PAGE: Final = Path(__file__).parents[2] / "docs" / "plugins.md"
+DOCS: Final = Path(__file__).parents[2] / "docs"
+PAGE: Final = DOCS / "plugins.md"
+MIGRATION: Final = DOCS / "migration.md"
+TABLE: Final = re.compile(r"(?<=^\| Parser \| Paths \| What is read \|\n)(?:\|.*\n)+", re.MULTILINE)
+"""The lines beneath the heading of the parsers' table."""
 SECTIONS: Final = (
     "Formula",
     "Parameters",
@@ -70,15 +75,36 @@ def document() -> str:
     return "\n".join([HEAD, *_table(), *_entries(), *_old_names(), *_refused()]) + "\n"
 
 
-def _own() -> list[type[Any]]:
-    """Plugins of the catalogue whose docstrings are in form; parsers have a page of their own."""
-    return [plugin for plugin in CATALOGUE.classes.values() if "parser" not in points_of(plugin)]
+def migration(page: str) -> str:
+    """The page for those who come from other pickers, with the table of parsers as it is today."""
+    return TABLE.sub("".join(f"{line}\n" for line in _parsers()), page)
+
+
+def _parsers() -> Iterator[str]:
+    yield "|---|---|---|"
+    for plugin in CATALOGUE.offering("parser"):
+        formula = " ".join(page_of(plugin).sections["Formula"].split()).rstrip(".")
+        yield f"| [`{plugin.type}`](plugins.md#{plugin.type}) | {_paths(plugin)} | {formula} |"
+
+
+def _paths(parser: type[Any]) -> str:
+    """Each path; those of one gRPC service behind its name."""
+    services: dict[str, list[str]] = {}
+    for path in parser.paths:
+        head, _, method = path.rpartition("/")
+        service = head if "." in head else ""
+        services.setdefault(service, []).append(f"`{method if service else path}`")
+    said = (
+        f"`{service}/` {', '.join(ends)}" if service else ", ".join(ends)
+        for service, ends in services.items()
+    )
+    return "; ".join(said) or "all others"
 
 
 def _table() -> Iterator[str]:
     yield "| type | takes part as | what it does |"
     yield "|---|---|---|"
-    for plugin in _own():
+    for plugin in CATALOGUE.classes.values():
         page = page_of(plugin)
         points = ", ".join(points_of(plugin))
         yield f"| [`{page.type}`](#{page.type}) | {points} | {page.summary} |"
@@ -86,10 +112,12 @@ def _table() -> Iterator[str]:
 
 
 def _entries() -> Iterator[str]:
-    for plugin in _own():
+    for plugin in CATALOGUE.classes.values():
         page = page_of(plugin)
         yield f"## {page.type}\n"
         yield f"{page.summary[0].upper()}{page.summary[1:]}\n"
+        if "parser" in points_of(plugin):
+            yield f"* **Paths**: {_paths(plugin)}"
         for name in SECTIONS[:-1]:
             if name in page.sections:
                 yield f"* **{name}**: {' '.join(page.sections[name].split())}"
@@ -113,18 +141,25 @@ def _refused() -> Iterator[str]:
     yield "|---|---|---|"
     for refusal in sorted(CATALOGUE.refusals.values(), key=lambda each: each.type):
         yield f"| `{refusal.type}` | {refusal.reason} | {refusal.instead} |"
+    yield ""
+    yield "Parameters of types above that are refused by name.\n"
+    yield "| parameter | why | instead |"
+    yield "|---|---|---|"
+    for refusal in NOT_TAKEN:
+        yield f"| `{refusal.type}` | {refusal.reason} | {refusal.instead} |"
 
 
 def main(arguments: list[str]) -> int:
-    """Write the page, or with `--check` compare it. Returns the exit code."""
-    text = document()
-    if "--check" not in arguments:
-        PAGE.write_text(text)
-        return 0
-    if PAGE.exists() and PAGE.read_text() == text:
-        return 0
-    sys.stderr.write("docs/plugins.md is stale: run python -m epp.plugins.document\n")
-    return 1
+    """Write the pages, or with `--check` compare them. Returns the exit code."""
+    pages = {PAGE: document(), MIGRATION: migration(MIGRATION.read_text())}
+    stale = [page for page, text in pages.items() if not page.exists() or page.read_text() != text]
+    if "--check" in arguments:
+        for page in stale:
+            sys.stderr.write(f"docs/{page.name} is stale: run python -m epp.plugins.document\n")
+        return 1 if stale else 0
+    for page in stale:
+        page.write_text(pages[page])
+    return 0
 
 
 if __name__ == "__main__":

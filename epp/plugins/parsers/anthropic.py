@@ -56,7 +56,13 @@ READERS: Final[Mapping[str, Reader]] = {
 
 
 class AnthropicParser:
-    """anthropic-parser: reads what Anthropic clients send."""
+    """anthropic-parser: reads what Anthropic clients send.
+
+    Formula: the prompt is tools, system, messages; max_tokens; cache_salt. Counting has none.
+    Parameters: none.
+    Example:
+        - type: anthropic-parser
+    """
 
     type: ClassVar[str] = "anthropic-parser"
     paths: ClassVar[tuple[str, ...]] = tuple(READERS)

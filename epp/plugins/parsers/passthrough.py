@@ -8,7 +8,13 @@ _UNREAD: Final = ParsedBody(kind="passthrough")
 
 
 class PassthroughParser:
-    """passthrough-parser: takes any path and looks at nothing; control headers still work."""
+    """passthrough-parser: takes any path and looks at nothing; control headers still work.
+
+    Formula: no model and no prompt.
+    Parameters: none.
+    Example:
+        - type: passthrough-parser
+    """
 
     type: ClassVar[str] = "passthrough-parser"
     paths: ClassVar[tuple[str, ...]] = ()

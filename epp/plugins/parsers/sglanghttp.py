@@ -28,7 +28,13 @@ _GENERATE: Final = msgspec.json.Decoder(_Generate)
 
 
 class SGLangHttpParser:
-    """sglanghttp-parser: text or token ids, no model; `extra_key` salts the prefix cache."""
+    """sglanghttp-parser: reads SGLang's native call.
+
+    Formula: `text` or `input_ids`, `extra_key` as salt, max_new_tokens; no model.
+    Parameters: none.
+    Example:
+        - type: sglanghttp-parser
+    """
 
     type: ClassVar[str] = "sglanghttp-parser"
     paths: ClassVar[tuple[str, ...]] = ("generate",)

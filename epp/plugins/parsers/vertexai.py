@@ -26,8 +26,14 @@ _SHAPE: Final = msgspec.json.Decoder(_Shape)
 
 
 class VertexAIParser:
-    """vertexai-parser: reads the JSON in `http_body`: chat where it has messages, completions where
-    it has a prompt; any other body of a raw prediction passes unread."""
+    """vertexai-parser: reads OpenAI bodies inside of Vertex AI's gRPC calls.
+
+    Formula: the JSON in `http_body`: chat where it has messages, completions where it has a prompt;
+    any other body of a raw prediction passes unread. Its model is rewritten, the answer's stays.
+    Parameters: none.
+    Example:
+        - type: vertexai-parser
+    """
 
     type: ClassVar[str] = "vertexai-parser"
     paths: ClassVar[tuple[str, ...]] = tuple(

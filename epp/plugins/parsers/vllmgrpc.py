@@ -87,7 +87,15 @@ READERS: Final[Mapping[str, Reader]] = {
 
 
 class VllmGrpcParser:
-    """vllmgrpc-parser: token ids in protobuf, no model; a compressed message is refused."""
+    """vllmgrpc-parser: reads calls of vLLM's engine service.
+
+    Formula: one frame: token ids or text, max_tokens, images by their hashes; no model. Usage is
+    read from the response's messages. Methods that run no prompt pass unread; a compressed message
+    is refused.
+    Parameters: none.
+    Example:
+        - type: vllmgrpc-parser
+    """
 
     type: ClassVar[str] = "vllmgrpc-parser"
     paths: ClassVar[tuple[str, ...]] = tuple(READERS)

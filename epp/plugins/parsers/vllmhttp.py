@@ -71,7 +71,14 @@ READERS: Final[Mapping[str, Reader]] = {
 
 
 class VllmHttpParser:
-    """vllmhttp-parser: reads what vLLM's HTTP server takes; OpenAI paths as openai-parser does."""
+    """vllmhttp-parser: reads what vLLM's HTTP server takes.
+
+    Formula: OpenAI paths as openai-parser does; of generate `token_ids`, `features` (images by
+    their hashes), sampling_params.max_tokens and cache_salt. Tokenizing has no prompt.
+    Parameters: none.
+    Example:
+        - type: vllmhttp-parser
+    """
 
     type: ClassVar[str] = "vllmhttp-parser"
     paths: ClassVar[tuple[str, ...]] = tuple(READERS)

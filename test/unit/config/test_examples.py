@@ -7,16 +7,14 @@ from support.pools import endpoint, pool, request
 from epp.assemble import assemble_text, bare_house
 from epp.config.default import DEFAULT_CONFIG
 from epp.config.effective import as_yaml, effective
-from epp.discovery.plugin import PLUGINS as DISCOVERIES
 from epp.plugins.catalog import CATALOGUE
 
 FOLDER = Path(__file__).parents[3] / "config" / "examples"
 EXAMPLES = sorted(FOLDER.glob("*.yaml"))
-WHOLE = CATALOGUE.plus(DISCOVERIES)
 
 
 def assembled(text, origin):
-    return assemble_text(text, str(origin), WHOLE, bare_house(seed=1))
+    return assemble_text(text, str(origin), CATALOGUE, bare_house(seed=1))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

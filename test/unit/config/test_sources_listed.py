@@ -11,9 +11,9 @@ from epp.app.sources import (
 )
 from epp.assemble import assemble_text, bare_house
 from epp.config.options import RunOptions
-from epp.discovery.plugin import PLUGINS as DISCOVERIES
 from epp.errors import ConfigError
 from epp.plugins.catalog import CATALOGUE
+from epp.plugins.sources.discovery import FileDiscoveryPlugin
 
 HEAD = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\nplugins:\n- type: queue-scorer\n"
 GPUS = "- {name: gpus, type: metrics-data-source, parameters: {port: 9400, path: /gpu}}\n"
@@ -31,7 +31,7 @@ def assembled(entries, *sources, **layer):
     more = [f"{key}: {value}" for key, value in layer.items()]
     data = ", ".join(part for part in [listed, *more] if part)
     text = f"{HEAD}{entries}dataLayer: {{{data}}}\n"
-    return assemble_text(text, "f.yaml", CATALOGUE.plus(DISCOVERIES), bare_house(seed=1))
+    return assemble_text(text, "f.yaml", CATALOGUE, bare_house(seed=1))
 
 
 def problem(*given):
@@ -98,7 +98,7 @@ def test_topology_is_known_without_a_source_that_names_its_extractor():
 
 def test_the_discovery_that_is_named_counts():
     files = "".join(
-        f"- {{name: {name}, type: file-discovery, parameters: {{path: /{name}}}}}\n"
+        f"- {{name: {name}, type: {FileDiscoveryPlugin.type}, parameters: {{path: /{name}}}}}\n"
         for name in ("first", "second")
     )
     assembly = assembled(files, discovery="{pluginRef: second}")

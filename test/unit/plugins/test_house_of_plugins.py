@@ -7,13 +7,22 @@ import yaml
 
 from epp.assemble import assemble_text, bare_house
 from epp.config.catalogue import points_of
-from epp.plugins.catalog import CATALOGUE
-from epp.plugins.document import PAGE, document, example_of, page_of
+from epp.errors import ConfigError
+from epp.plugins.catalog import CATALOGUE, NOT_TAKEN
+from epp.plugins.document import (
+    MIGRATION,
+    PAGE,
+    document,
+    example_of,
+    main,
+    migration,
+    page_of,
+)
 
 HEAD = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n"
 PROFILES = "\nschedulingProfiles: [{name: decode}, {name: prefill}, {name: chat}]\n"
-TESTS = Path(__file__).parent
-OURS = [p for p in CATALOGUE.classes.values() if "parser" not in points_of(p)]
+TESTS = [file.read_text() for file in Path(__file__).parents[1].rglob("test_*.py")]
+OURS = list(CATALOGUE.classes.values())
 by_type = pytest.mark.parametrize("plugin", OURS, ids=lambda plugin: plugin.type)
 
 
@@ -54,7 +63,7 @@ def test_the_example_is_a_configuration(plugin):
 
 @by_type
 def test_a_test_names_the_class(plugin):
-    assert any(plugin.__name__ in file.read_text() for file in TESTS.glob("test_*.py"))
+    assert any(plugin.__name__ in test for test in TESTS)
 
 
 @by_type
@@ -79,5 +88,24 @@ def test_default_producers_make_what_they_are_asked_for():
         assert name in CATALOGUE.classes[type_name].produces
 
 
-def test_the_page_is_fresh():
+def test_the_pages_are_fresh():
     assert PAGE.read_text() == document()
+    assert main(["--check"]) == 0
+
+
+def test_the_table_of_parsers_is_written_anew_whatever_it_says():
+    page = MIGRATION.read_text()
+    table = page.index("| [`openai-parser`]")
+
+    assert migration(page[:table] + "| old | row | here |\n" + page[table:]) == page
+
+
+@pytest.mark.parametrize("refusal", NOT_TAKEN, ids=lambda refusal: refusal.type)
+def test_a_parameter_that_is_told_as_refused_is(refusal):
+    type_name = refusal.type.partition(":")[0]
+    name = {"token-producer": "udsTokenizerConfig"}.get(type_name, "predictionServerUrl")
+    value = "{socketFile: /tmp/s}" if type_name == "token-producer" else "http://here"
+    text = HEAD + f"plugins: [{{type: {type_name}, parameters: {{{name}: {value}}}}}]\n"
+
+    with pytest.raises(ConfigError, match=name):
+        assemble_text(text, "here.yaml", CATALOGUE, bare_house(seed=1))

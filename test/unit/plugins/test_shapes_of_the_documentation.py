@@ -4,7 +4,6 @@ import pytest
 from support.pools import endpoint, pool, request, tools
 
 from epp.assemble import assemble_text, bare_house
-from epp.discovery.plugin import PLUGINS as DISCOVERIES
 from epp.plugins.catalog import CATALOGUE
 from epp.plugins.eviction.rule import (
     PriorityThenTimeEvictionOrderPolicy,
@@ -252,7 +251,7 @@ SHAPES = {
 
 
 def assembled(text):
-    return assemble_text(HEAD + text, "here.yaml", CATALOGUE.plus(DISCOVERIES), bare_house(seed=1))
+    return assemble_text(HEAD + text, "here.yaml", CATALOGUE, bare_house(seed=1))
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -1,6 +1,6 @@
-"""What a configuration may say of discovery."""
+"""What a configuration may say of where endpoints come from."""
 
-from typing import Any, ClassVar, Final
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -10,6 +10,8 @@ from epp.config.params import PluginParams
 class FileDiscoveryPlugin:
     """file-discovery: endpoints come from a file, which is watched if asked.
 
+    Formula: the pool is what the file lists; a file that cannot be read, or says something wrong,
+    changes nothing. `dataLayer.discovery` names the plugin; the flag --endpoints comes before it.
     Parameters: path (YAML or JSON with a list `endpoints`), watchFile (default false).
     Writes: the endpoints of the pool.
     Example:
@@ -26,6 +28,3 @@ class FileDiscoveryPlugin:
 
     def __init__(self, params: Params) -> None:
         self.params = params
-
-
-PLUGINS: Final[tuple[type[Any], ...]] = (FileDiscoveryPlugin,)
