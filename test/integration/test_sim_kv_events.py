@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from contextlib import asynccontextmanager
 
@@ -14,6 +15,7 @@ from support.sims import simulator_here
 
 from vllm_sim import hashing
 from vllm_sim.engine import Pacing
+from vllm_sim.kvevents.publisher import EndpointError
 from vllm_sim.options import EventOptions
 from vllm_sim.text import tokenizer
 
@@ -86,6 +88,15 @@ async def test_a_subscriber_sees_the_blocks_of_a_prompt():
         assert event["block_hashes"] == [key & hashing.LOW_64 for key in keys]
         assert event["token_ids"] == tokens
         assert event["parent_block_hash"] is None
+
+
+@pytest.mark.parametrize("door", ["endpoint", "replay_endpoint"])
+async def test_a_port_of_events_that_is_taken_is_named(door):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(EndpointError, match=f"no KV events over {address}: Address already"):
+            async with sim_with_events(**{door: address}):
+                pass
 
 
 async def test_a_clock_that_is_wrong_stamps_events_wrong():

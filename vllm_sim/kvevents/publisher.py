@@ -55,8 +55,8 @@ class Publisher:
         self._pub = self._context.socket(zmq.PUB)
         self._pub.set_hwm(HIGH_WATER)
         self._pub.linger = 0
-        self.endpoint = self._open(self._pub, ranked(options.endpoint, rank), options.bind)
         self._router: zmq.asyncio.Socket | None = None
+        self.endpoint = self._open(self._pub, ranked(options.endpoint, rank), options.bind)
         self.replay_endpoint = ""
         if options.replay_endpoint:
             self._router = zmq.asyncio.Context(self._context).socket(zmq.ROUTER)
@@ -64,13 +64,13 @@ class Publisher:
             wanted = ranked(options.replay_endpoint, rank)
             self.replay_endpoint = self._open(self._router, wanted, bind=True)
 
-    @staticmethod
-    def _open(socket: zmq.Socket[Any], endpoint: str, bind: bool | None) -> str:
+    def _open(self, socket: zmq.Socket[Any], endpoint: str, bind: bool | None) -> str:
         if bind is None:
             bind = any(sign in endpoint for sign in ("*", "::", "ipc://", "inproc://"))
         try:
             (socket.bind if bind else socket.connect)(endpoint)
         except zmq.ZMQError as error:
+            self.close()
             raise EndpointError(f"no KV events over {endpoint}: {error}") from error
         if not bind:
             return endpoint

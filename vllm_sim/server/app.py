@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from vllm_sim.kvevents.encode import EventDialect
-from vllm_sim.kvevents.publisher import Publisher
+from vllm_sim.kvevents.publisher import EndpointError, Publisher
 from vllm_sim.server.admin import Admin
 from vllm_sim.server.anthropic import Anthropic
 from vllm_sim.server.clock import SimClock
@@ -51,7 +51,8 @@ class Server:
         return self.site.port if self.site else 0
 
     async def start(self) -> None:
-        """Binds, then starts the engine. OSError when the port is taken."""
+        """Binds, then starts the engine. OSError when the port is taken, EndpointError when that of
+        the events is, CertificateError."""
         runner, listener = await self._listen()
         self._runner = runner
         site = self.site
@@ -60,7 +61,11 @@ class Server:
         site.port = runner.addresses[0][1]
         if not site.options.pod:
             site.options = replace(site.options, pod=f"vllm-sim-{site.port}")
-        self._open_events(site)
+        try:
+            self._open_events(site)
+        except EndpointError:
+            await self.stop()
+            raise
         self._tasks.append(asyncio.create_task(site.replica.run()))
 
     async def _listen(self) -> tuple[web.AppRunner, web.TCPSite]:
