@@ -60,9 +60,12 @@ def _producer(planned: Planned, reference: ToProducer, instances: Instances) -> 
 
 
 def _obstacle(plugin: PluginClass, name: str, instances: Instances) -> str:
-    """What speaks against adding a plugin of this type; empty for nothing."""
+    """What speaks against adding a plugin of this type; empty for nothing.
+
+    One of the same make is there for a reason: a second one would be fed by nobody.
+    """
     for planned in instances:
-        if planned.plugin is plugin:
+        if issubclass(planned.plugin, plugin):
             return f"no plugin is named {name!r}; the one of this type is called {planned.name!r}"
     model = getattr(plugin, "Params", None)
     try:

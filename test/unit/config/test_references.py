@@ -116,11 +116,16 @@ def test_who_names_nobody_gets_the_default_producer():
     assert producer.name == "approx-prefix-cache-producer"
 
 
-def test_a_type_that_has_another_name_here_is_not_added_twice():
-    said = problem(
+@pytest.mark.parametrize(
+    "entry",
+    [
         "{name: exact, type: precise-prefix-cache-producer}",
-        reading("precise-prefix-cache-producer"),
-    )
+        "{name: exact, type: precise-prefix-cache-scorer}",
+    ],
+    ids=["renamed", "the older plugin that is both"],
+)
+def test_what_has_another_name_here_is_not_added_twice(entry):
+    said = problem(entry, reading("precise-prefix-cache-producer"))
 
     assert said.endswith("the one of this type is called 'exact'")
 
