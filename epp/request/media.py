@@ -24,7 +24,7 @@ MOST_STOOD_FOR: Final = 65_536
 _BYTES_PER_TOKEN: Final = 4
 _SHORTEST: Final = 4
 _SHORT: Final = 4096
-_MARKS: Final = (b'_url"', b'_audio"', b'_data"')
+_MARKS: Final = (b'_url"', b'_audio"', b'_data"', b'"source"')
 # A key of OpenAI's messages and responses or of Anthropic's sources, up to the quote that opens a
 # text: its own, or the one under `url` or `data` in its object.
 _OPENING: Final = re.compile(
@@ -43,8 +43,8 @@ _KINDS: Final[dict[bytes | None, MediumKind]] = {
 
 def prompt_of(text: bytes) -> Prompt:
     """The prompt that the JSON of messages is, with stand-ins where it has media."""
-    # They stand in a list of parts: a list behind the first bracket, which most chats lack (4 us
-    # for 220 KB of prose, against 70 us to look for the keys).
+    # They stand in a list of parts: a bracket behind the first, which much prose lacks. 220 KB are
+    # searched for it in 4 us.
     if text.find(b"[", 1) < 0 or not _may_have_media(text):
         return Prompt(text=text)
     pieces: list[bytes] = []
@@ -61,18 +61,21 @@ def prompt_of(text: bytes) -> Prompt:
 
 
 def _may_have_media(text: bytes) -> bool:
-    """Whether one of the keys may be there, at the cost of less than one search for each."""
-    if b'"source"' in text:
-        return True
+    """Whether one of the keys may be there; in a long text, by bytes that stand so far apart.
+
+    220 KB of code take 0.2 ms of a busy core, against 0.4 for four searches.
+    """
     if len(text) <= _SHORT:
         return any(mark in text for mark in _MARKS)
     codes = np.frombuffer(text, np.uint8)
-    places = np.flatnonzero(codes[:-6] == ord("_"))
-    after = codes[places + 1]
-    found = (after == ord("u")) & (codes[places + 4] == ord('"'))
-    found |= (after == ord("a")) & (codes[places + 6] == ord('"'))
-    found |= (after == ord("d")) & (codes[places + 5] == ord('"'))
-    return bool(found.any())
+    quotes = codes == ord('"')
+    source = quotes[:-7] & quotes[7:]
+    source &= codes[1:-6] == ord("s")
+    keys = quotes[4:-2] | quotes[5:-1]
+    keys |= quotes[6:]
+    keys &= codes[:-6] == ord("_")
+    places = [*np.flatnonzero(source).tolist(), *np.flatnonzero(keys).tolist()]
+    return any(text.startswith(_MARKS, place) for place in places)
 
 
 def _payloads(text: bytes) -> Iterator[tuple[MediumKind, int, int]]:
