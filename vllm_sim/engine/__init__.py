@@ -4,7 +4,7 @@ Time is an argument everywhere; there is no clock, no socket and no asyncio in t
 `Engine` steps as vLLM's V1 scheduler does, `PacedEngine` gives constant latencies; both share one
 surface: `add`, `abort`, `start`, `finish`, `idle_until`. A lab that wants many requests per second
 of its own time calls `Engine.advance(until)`, which leaps over runs of pure decode.
-Open `core.py` first, then `blocks.py`.
+Open `core.py` first, then `schedule.py` and `blocks.py`.
 """
 
 from vllm_sim.engine.blocks import BlockPool, Cleared, KVEvent, Removed, Stored
