@@ -4,6 +4,7 @@ EppError
 +-- Refused                  becomes an answer to the client (wire/messages.py writes it)
 |   +-- BadRequest           400  unreadable body, missing model or prompt, bad value
 |   +-- TooLarge             413  body, depth or headers over the limit
+|   +-- NotCached            412  asked for where its prompt is cached, and that is nowhere
 |   +-- NoEndpoints          503  none ready, none in the subset, all filtered away
 |   +-- Overloaded           503  held bodies over budget, the picker at its ceiling
 |   +-- Saturated            429  sheddable and the pool is saturated
@@ -54,6 +55,13 @@ class TooLarge(Refused):
 
     status = 413
     code = "PayloadTooLarge"
+
+
+class NotCached(Refused):
+    """The client wants an answer only from where its prompt is cached."""
+
+    status = 412
+    code = "PreconditionFailed"
 
 
 class NoEndpoints(Refused):

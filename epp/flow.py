@@ -17,11 +17,13 @@ import msgspec
 
 from epp.admission import Gate
 from epp.domain.decision import Decision
+from epp.domain.headers import PREFER
 from epp.domain.path import Intake, Ticket
 from epp.domain.pool import Mask, PoolView
 from epp.domain.request import Request
 from epp.domain.response import Ending
-from epp.errors import NoEndpoints, Refused
+from epp.errors import NoEndpoints, NotCached, Refused
+from epp.plugins.columns import PREFIX_TOKENS
 from epp.points import FactProducer
 from epp.request.reader import RequestReader, carries_model, check_model
 from epp.scheduling.policy import Policy
@@ -183,6 +185,7 @@ class Flow:
         decision = choose(policy, request, pool, gate.room(request, pool))
         if decision is None:
             return None
+        check_cached(request, pool, decision)
         ticket = PlacedTicket(self._desk, policy, visit.intake, request, decision)
         try:
             gate.placed(request, ticket.hold(pool))
@@ -267,3 +270,21 @@ def choose(policy: Policy, request: Request, pool: PoolView, room: Mask | None) 
     except NoEndpoints:
         policy.scheduler.schedule(request, pool)
         return None
+
+
+def check_cached(request: Request, pool: PoolView, decision: Decision) -> None:
+    """`Prefer: if-available` asks for an answer from a warm cache or none at all.
+
+    Raises `NotCached` where nothing of the prompt is known to be cached at the endpoint picked.
+    """
+    if PREFER not in request.headers or not prefers_available(request.headers[PREFER]):
+        return
+    cached, row = pool.get(PREFIX_TOKENS), pool.row(decision.endpoint)
+    if cached is None or row is None or not cached[row]:
+        raise NotCached("nothing of this prompt is cached at the endpoint that would answer it")
+
+
+def prefers_available(preferences: str) -> bool:
+    """Whether `if-available` is among them (RFC 7240: a list, parameters after a semicolon)."""
+    said = (each.partition(";")[0].strip().lower() for each in preferences.split(","))
+    return "if-available" in said

@@ -33,6 +33,8 @@ SLO_TPOT_MS: Final = ("x-llm-d-slo-tpot-ms", "x-slo-tpot-ms")
 WORKLOAD: Final = ("x-workload-context",)
 REQUEST_TTL_MS: Final = ("x-epp-request-ttl-ms",)
 """How long a request may wait for its turn, in whole milliseconds; ours alone."""
+PREFER: Final = "prefer"
+"""RFC 7240; of its preferences only `if-available` means something here."""
 VIDEO_FPS: Final = "x-llm-d-video-fps"
 VIDEO_SECONDS: Final = "x-llm-d-video-duration-seconds"
 VIDEO_RESOLUTION: Final = "x-llm-d-video-resolution"

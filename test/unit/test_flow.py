@@ -17,7 +17,7 @@ from epp.datastore.shelf import Shelves
 from epp.domain.path import Intake
 from epp.domain.request import Head, Key, SubsetHint
 from epp.domain.response import Ending, ResponseHead, ResponseMode
-from epp.errors import NoEndpoints, Overloaded, Refused, Saturated
+from epp.errors import NoEndpoints, NotCached, Overloaded, Refused, Saturated
 from epp.flow import Flow, Rules, Setup, gather
 from epp.plugins.catalog import CATALOGUE
 from epp.request.gen.vllm_engine_pb2 import GenerateRequest
@@ -137,6 +137,35 @@ def test_a_second_end_changes_nothing():
     ticket.ended(Ending.CLIENT_GONE)
 
     assert (told.heard, held(store)) == (["placed", Ending.COMPLETE], 0)
+
+
+LONG = b'{"model": "m", "prompt": "%s"}' % (b"a warm cache or none at all; " * 200)
+COMPLETION = {":path": "/v1/completions"}
+
+
+def test_if_available_is_refused_where_the_prompt_is_not_cached():
+    flow, store = flow_of()
+
+    with pytest.raises(NotCached):
+        flow.decide(intake(LONG, {**COMPLETION, "prefer": "if-available"}))
+    assert held(store) == 0
+
+
+@pytest.mark.parametrize(
+    "prefer", ["if-available", "respond-async, If-Available", "if-available; wait=1"]
+)
+def test_if_available_goes_where_the_prompt_is_cached(prefer):
+    flow, _ = flow_of()
+    first = flow.decide(intake(LONG, COMPLETION))
+    first.ended(Ending.COMPLETE)
+
+    assert flow.decide(intake(LONG, {**COMPLETION, "prefer": prefer})) is not None
+
+
+def test_other_preferences_change_nothing():
+    flow, _ = flow_of()
+
+    assert flow.decide(intake(LONG, {**COMPLETION, "prefer": "respond-async"})) is not None
 
 
 def test_a_fault_while_placing_gives_everything_back():

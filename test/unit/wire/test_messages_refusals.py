@@ -12,6 +12,7 @@ from epp.errors import (
     ExpiredWithoutEndpoints,
     InternalFault,
     NoEndpoints,
+    NotCached,
     Overloaded,
     QueueFull,
     QueueFullWithoutEndpoints,
@@ -35,6 +36,7 @@ def seen(refused, head=OPENAI):
     [
         pytest.param(BadRequest("no"), 400, None, None, id="bad request"),
         pytest.param(TooLarge("no"), 413, None, None, id="too large"),
+        pytest.param(NotCached("no"), 412, None, None, id="not cached"),
         pytest.param(NoEndpoints("no"), 503, "no-endpoints", "1", id="no endpoints"),
         pytest.param(Overloaded("no", 7), 503, "overloaded", "7", id="overloaded"),
         pytest.param(Saturated("no"), 429, "rejected-saturated", "1", id="saturated"),
