@@ -114,9 +114,10 @@ class Scheduler:
 
     def _admit(self, budget: int) -> None:
         while budget > 0 and len(self.running) < self._seqs:
-            if self._arrived:
-                seq = self._arrived.popleft()
-                self._enter(seq, 1)
+            fetched = self._fetched()
+            if fetched is not None:
+                self._arrived.remove(fetched)
+                self._enter(fetched, 1)
                 budget -= 1
                 continue
             head = self.waiting.head(self.loras.allows)
@@ -126,6 +127,11 @@ class Scheduler:
             if new < 0:
                 return
             budget -= new
+
+    def _fetched(self) -> Sequence | None:
+        """The first sequence whose KV is here and whose adapter may run."""
+        allows = self.loras.allows
+        return next((seq for seq in self._arrived if allows(seq.request.lora)), None)
 
     def _place(self, seq: Sequence, budget: int) -> int:
         """Admits the head of the queue; the tokens it takes of the step, -1 when it must wait."""

@@ -186,6 +186,19 @@ def test_a_remote_prefill_waits_for_its_blocks_and_computes_one_token():
     assert run_out(engine) == [seq]
 
 
+def test_a_fetched_prompt_waits_for_a_slot_of_its_adapter_and_others_pass():
+    engine = small_engine(max_loras=1)
+    engine.add(request("runs", 4, 9, lora="x"), 0.0)
+    engine.step(0.0)
+    other = engine.add(request("other", 4, 2, lora="y", remote=True), engine.clock)
+    plain = engine.add(request("plain", 4, 2, remote=True), engine.clock)
+    for _ in range(4):
+        engine.step(engine.clock)
+        assert engine.loras.running == {"x": 1}
+    assert (other.state, plain.state) == (State.WAITING, State.FINISHED)
+    assert other in run_out(engine)
+
+
 def test_blocks_at_hand_are_not_fetched():
     engine = small_engine()
     engine.add(request("a", 16, 1, family=1), 0.0)
