@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from epp_lab.trace import binned_s, find_trace, read_trace
+from epp_lab.trace import binned_s, find_trace, read_trace, turns_in
 from epp_lab.workload import Workload, load_workload, parse_workload
 
 TRACE_ENDINGS: Final = (".jsonl", ".json", ".csv", ".gz")
@@ -129,10 +129,10 @@ def _trace_file(name: str, replicas: int) -> dict[str, Any]:
         "name": Path(name).name,
         "about": "a trace file",
         "requests": {"kind": "trace", "file": name, "bin_s": binned_s(jobs)},
-        "count": len(jobs),
+        "count": turns_in(jobs),
         "replicas": replicas,
         "replica": {"profile": "h100-llama-8b"},
-        "knee": len(jobs) / lasts / replicas,
+        "knee": turns_in(jobs) / lasts / replicas,
         "slo": {"ttft_s": 2.0, "tpot_s": 0.1},
         "warmup_share": 0.1,
     }

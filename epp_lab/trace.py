@@ -11,17 +11,17 @@ import gzip
 import io
 import random
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from epp.domain.workload import LEAST, MOST, USUAL
-from epp_lab.job import Job, Segment
+from epp_lab.job import Job, Segment, chained
 
 TRACES: Final = Path(__file__).parent / "traces"
 BLOCK_TOKENS: Final = 512
@@ -49,6 +49,18 @@ class Line(msgspec.Struct, frozen=True):
     workload: str = ""
     criticality: int = USUAL
     max_tokens: int | None = None
+    session: str = ""
+    """Requests of one session come one after the other, each `think` after the answer before."""
+    think: float = 0.0
+    """Milliseconds."""
+
+
+class Recorded(NamedTuple):
+    """A request, and which turn of what it is; `think_s` counts from the answer before."""
+
+    job: Job
+    session: str = ""
+    think_s: float = 0.0
 
 
 class BadTrace(ValueError):
@@ -65,23 +77,35 @@ def find_trace(name: str) -> Path:
 
 
 def read_trace(path: Path) -> list[Job]:
-    """All requests of a `.jsonl` or `.csv` file, plain or gzip, by time. Raises BadTrace."""
+    """All requests of a `.jsonl` or `.csv` file, plain or gzip, by time. Raises BadTrace.
+
+    Later turns of a session hang from its first one.
+    """
     try:
         with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as stream:
             text = io.TextIOWrapper(io.BufferedReader(stream), encoding="utf-8")
-            jobs = list(_jobs(path, text))
+            found = list(_recorded(path, text))
     except (OSError, EOFError, zlib.error, csv.Error) as fault:
         raise BadTrace(
             f"{path}: is damaged ({fault}); fetch it again, and name it .gz only if packed"
         ) from fault
     except UnicodeDecodeError as fault:
         raise BadTrace(f"{path}: is no UTF-8 ({fault.reason}); if packed, name it .gz") from fault
-    if not jobs:
+    if not found:
         raise BadTrace(f"{path}: holds no request")
-    return from_zero(sorted(jobs, key=lambda job: job.arrival))
+    return from_zero(in_sessions(sorted(found, key=lambda each: each.job.arrival)))
 
 
-def _jobs(path: Path, text: io.TextIOWrapper) -> Iterator[Job]:
+def in_sessions(found: Iterable[Recorded]) -> list[Job]:
+    """First turns and requests of no session, in the order given."""
+    turns: dict[object, list[Job]] = {}
+    for number, (job, session, think_s) in enumerate(found):
+        said = turns.setdefault(session or number, [])
+        said.append(msgspec.structs.replace(job, arrival=think_s) if said else job)
+    return [chained(said) if len(said) > 1 else said[0] for said in turns.values()]
+
+
+def _recorded(path: Path, text: io.TextIOWrapper) -> Iterator[Recorded]:
     kind = path.name.removesuffix(".gz")
     if kind.endswith(".csv"):
         return _azure(path, text)
@@ -96,14 +120,14 @@ def from_zero(jobs: Sequence[Job]) -> list[Job]:
     return [msgspec.structs.replace(job, arrival=job.arrival - first) for job in jobs]
 
 
-def _mooncake(path: Path, text: io.TextIOWrapper) -> Iterator[Job]:
+def _mooncake(path: Path, text: io.TextIOWrapper) -> Iterator[Recorded]:
     decoder = msgspec.json.Decoder(Line)
     for number, row in enumerate(text):
         if not row.strip():
             continue
         try:
             line = decoder.decode(row)
-            yield _job(line, number)
+            yield Recorded(_job(line, number), line.session, max(line.think / 1000, 0.0))
         except (msgspec.DecodeError, ValueError) as fault:
             raise BadTrace(f"{path}:{number + 1}: {fault}") from fault
 
@@ -139,7 +163,7 @@ def blocks(ids: Sequence[int] | None, tokens: int, number: int) -> tuple[Segment
     return tuple(segments)
 
 
-def _azure(path: Path, text: io.TextIOWrapper) -> Iterator[Job]:
+def _azure(path: Path, text: io.TextIOWrapper) -> Iterator[Recorded]:
     rows = csv.DictReader(text)
     missing = {"TIMESTAMP", "ContextTokens", "GeneratedTokens"} - set(rows.fieldnames or ())
     if missing:
@@ -152,7 +176,8 @@ def _azure(path: Path, text: io.TextIOWrapper) -> Iterator[Job]:
             at = datetime.fromisoformat(row["TIMESTAMP"][:26]).timestamp()
         except (ValueError, TypeError) as fault:
             raise BadTrace(f"{path}:{number + 2}: {fault}") from fault
-        yield Job(arrival=at, prompt=blocks(None, prompt, number), output_tokens=max(answer, 1))
+        job = Job(arrival=at, prompt=blocks(None, prompt, number), output_tokens=max(answer, 1))
+        yield Recorded(job)
 
 
 def _check(prompt: int, answer: int, number: int) -> None:
@@ -179,10 +204,15 @@ def spread_bins(jobs: Sequence[Job], rng: random.Random, seconds: float) -> list
     return from_zero(sorted(moved, key=lambda job: job.arrival))
 
 
+def turns_in(jobs: Iterable[Job]) -> int:
+    """Requests, those that hang from others too."""
+    return sum(job.turns for job in jobs)
+
+
 def at_rate(jobs: Sequence[Job], rate: float) -> list[Job]:
     """The same jobs, time stretched so that `rate` of them come in a second on average."""
     lasts = jobs[-1].arrival - jobs[0].arrival
     if not lasts:
         return list(jobs)
-    factor = len(jobs) / rate / lasts
+    factor = turns_in(jobs) / rate / lasts
     return [msgspec.structs.replace(job, arrival=job.arrival * factor) for job in jobs]

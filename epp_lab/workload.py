@@ -30,7 +30,15 @@ from epp_lab.load import Load
 from epp_lab.mixture import Mixture
 from epp_lab.population import Population
 from epp_lab.simulation import Member, Setting
-from epp_lab.trace import BadTrace, at_rate, find_trace, from_zero, read_trace, spread_bins
+from epp_lab.trace import (
+    BadTrace,
+    at_rate,
+    find_trace,
+    from_zero,
+    read_trace,
+    spread_bins,
+    turns_in,
+)
 from vllm_sim.engine import EngineConfig, profile_named
 
 WORKLOADS: Final = Path(__file__).parent / "workloads"
@@ -56,8 +64,9 @@ class Trace(Block):
     def jobs(self, requests: int, rate: float, rng: random.Random) -> list[Job]:
         """A window of the trace at `rate`."""
         whole = read_trace(find_trace(self.file))
-        first = rng.randrange(max(len(whole) - requests, 0) + 1)
-        window = spread_bins(whole[first : first + requests], rng, self.bin_s)
+        wide = max(requests * len(whole) // turns_in(whole), 1)
+        first = rng.randrange(max(len(whole) - wide, 0) + 1)
+        window = spread_bins(whole[first : first + wide], rng, self.bin_s)
         return at_rate(from_zero(window), rate)
 
 

@@ -5,7 +5,7 @@ import json
 import random
 
 import pytest
-from support.lab_workloads import prefixes, sessions
+from support.lab_workloads import prefixes, sessions, workload
 
 from epp.tokens.blocks import block_keys, chain_seed
 from epp_lab.arrivals import times, warped
@@ -112,6 +112,34 @@ def test_ones_own_trace_may_say_more(tmp_path):
 
     assert (job.arrival, job.prompt) == (0.0, ((3, 512), (4, 88)))
     assert (job.tenant, job.priority, job.client_limit) == ("blue", -1, 9)
+
+
+def turn(at, session, think=0):
+    row = {"timestamp": at, "input_length": 600, "output_length": 7}
+    return json.dumps(row | {"session": session, "think": think}) + "\n"
+
+
+@pytest.fixture
+def talks(tmp_path):
+    path = tmp_path / "day.jsonl"
+    path.write_text(
+        turn(0, "a") + turn(1000, "") + turn(2000, "a", 500) + turn(3000, "b") + turn(9000, "a", 70)
+    )
+    return path
+
+
+def test_turns_of_a_recorded_session_come_after_the_answer_and_a_time_of_thinking(talks):
+    jobs = read_trace(talks)
+
+    assert [job.arrival for job in jobs] == [0.0, 1.0, 3.0]
+    assert [turn.arrival for turn in turns_of(jobs[0])] == [0.0, 0.5, 0.07]
+
+
+def test_a_trace_of_sessions_has_the_requests_and_the_rate_that_were_asked(talks):
+    jobs = workload({"kind": "trace", "file": str(talks)}, count=5, knee=2.5).jobs(1.0, 0)
+
+    assert sum(job.turns for job in jobs) == 5
+    assert jobs[-1].arrival == pytest.approx(1.0)
 
 
 def groups(**given):
