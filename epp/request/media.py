@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 from xxhash import xxh3_64_intdigest
 
 from epp.domain.media import BY_DEFAULT, Medium, MediumKind
@@ -24,6 +25,10 @@ MOST_STOOD_FOR: Final = 65_536
 _BYTES_PER_TOKEN: Final = 4
 _SHORTEST: Final = 4
 _SHORT: Final = 4096
+_CHUNK: Final = 65_536
+"""What is compared at once: larger pieces cost fresh memory each time."""
+_REACH: Final = 7
+"""From the first byte of a mark to its last quote."""
 _MARKS: Final = (b'_url"', b'_audio"', b'_data"', b'"source"')
 # A key of OpenAI's messages and responses or of Anthropic's sources, up to the quote that opens a
 # text: its own, or the one under `url` or `data` in its object.
@@ -61,21 +66,31 @@ def prompt_of(text: bytes) -> Prompt:
 
 
 def _may_have_media(text: bytes) -> bool:
-    """Whether one of the keys may be there; in a long text, by bytes that stand so far apart.
+    """Whether one of the keys may be there.
 
-    220 KB of code take 0.2 ms of a busy core, against 0.4 for four searches.
+    A long text is gone through once, for bytes that stand as far apart as theirs: 220 KB of code
+    take 0.14 ms of a busy core, against 0.45 for four searches.
     """
     if len(text) <= _SHORT:
         return any(mark in text for mark in _MARKS)
     codes = np.frombuffer(text, np.uint8)
+    for start in range(0, len(text) - _REACH, _CHUNK):
+        places = np.flatnonzero(_places(codes[start : start + _CHUNK + _REACH]))
+        if any(text.startswith(_MARKS, start + place) for place in places.tolist()):
+            return True
+    return False
+
+
+def _places(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Where a mark may begin, of all but the last `_REACH` bytes."""
     quotes = codes == ord('"')
-    source = quotes[:-7] & quotes[7:]
+    source: npt.NDArray[np.bool_] = quotes[:-7] & quotes[7:]
     source &= codes[1:-6] == ord("s")
-    keys = quotes[4:-2] | quotes[5:-1]
-    keys |= quotes[6:]
-    keys &= codes[:-6] == ord("_")
-    places = [*np.flatnonzero(source).tolist(), *np.flatnonzero(keys).tolist()]
-    return any(text.startswith(_MARKS, place) for place in places)
+    keys = quotes[4:-3] | quotes[5:-2]
+    keys |= quotes[6:-1]
+    keys &= codes[:-7] == ord("_")
+    source |= keys
+    return source
 
 
 def _payloads(text: bytes) -> Iterator[tuple[MediumKind, int, int]]:

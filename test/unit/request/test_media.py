@@ -157,6 +157,14 @@ def test_media_are_found_in_long_texts_too():
     assert [medium.kind for medium in asked.prompts[0].media] == ["image", "audio"]
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 70_000), st.sampled_from(["chat", "anthropic", "audio of 2 s", "file"]))
+def test_media_are_found_wherever_they_stand(before, name):
+    text = json.dumps([{"content": ["[" + "_" * before, PARTS[name][1]]}]).encode()
+
+    assert len(prompt_of(text).media) == 1
+
+
 def test_many_images_make_no_long_text():
     parts = [image(data_url(png(30_000, 30_000))) for _ in range(50)]
     asked = read(CHAT, *parts)
