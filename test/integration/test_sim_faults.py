@@ -106,21 +106,17 @@ async def test_a_clock_ahead_shows_in_the_gauge_of_adapters():
         assert shown == pytest.approx([0, 3600, -3600], abs=60)
 
 
-async def test_ended_leases_are_counted_once_a_prefill_was_held():
+@pytest.mark.parametrize("nixl", [True, False], ids=["nixl", "no connector"])
+async def test_an_ended_lease_is_counted_and_shown_where_a_connector_is(nixl):
     hold = {"kv_transfer_params": {"do_remote_decode": True}}
-    name = "vllm:nixl_num_kv_expired_reqs_total"
-    async with sim_here(kv_lease_s=0.05) as sim:
-        assert name not in await sim.metrics()
+    name = 'vllm:nixl_num_kv_expired_reqs_total{engine="0",model_name="m"}'
+    async with sim_here(kv_lease_s=0.05, nixl=nixl) as sim:
+        assert (f"{name} 0.0" in await sim.metrics()) is nixl
         assert await status_of(sim, **hold) == 200
-        assert name in await sim.metrics()
-        while (await sim.state())["kv"]["pinned"]:  # noqa: ASYNC110  # its clock, seen over HTTP
+        while not (state := await sim.state())["kv"]["expired"]:  # noqa: ASYNC110  # over HTTP
             await asyncio.sleep(0.02)
-        assert f'{name}{{engine="0",model_name="m"}} 1.0' in await sim.metrics()
-
-
-async def test_a_connector_shows_its_counter_from_the_start():
-    async with sim_here(nixl=True) as sim:
-        assert "vllm:nixl_num_kv_expired_reqs_total" in await sim.metrics()
+        assert state["kv"]["pinned"] == 0
+        assert (f"{name} 1.0" in await sim.metrics()) is nixl
 
 
 async def test_a_stalled_server_goes_on_when_it_is_let():

@@ -51,6 +51,7 @@ class Lab:
                 "free": engine.pool.free,
                 "cached": engine.pool.cached,
                 "pinned": len(engine.transfers.pins),
+                "expired": stats.leases_expired,
             },
             "prefix_queries": stats.prefix_queries,
             "prefix_hits": stats.prefix_hits,

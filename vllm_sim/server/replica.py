@@ -55,7 +55,6 @@ class Replica:
         self.record = Record(self.model_len)
         self.stalled = False
         self.skew_s = 0.0
-        self._nixl = options.nixl
         self.fakes = options.fakes
         self.faked_at = clock.now()
         self._open: set[Generation] = set()
@@ -113,7 +112,6 @@ class Replica:
         except ValueError as error:
             raise ApiError(400, str(error)) from error
         self._open.add(generation)
-        self._nixl = self._nixl or job.hold
         self._start()
         self._wake.set()
         return generation
@@ -347,7 +345,7 @@ class Replica:
             stats, record = fakes.stats(), fakes.record(self.model_len)
             loras = [replace(info, max_lora=self.options.max_loras) for info in fakes.loras]
         page.counters(stats, record)
-        if self._nixl:
+        if self.options.nixl:
             page.leases(stats)
         page.histograms(record.histograms)
         page.cache_config(self._cache_settings())
