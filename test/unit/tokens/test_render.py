@@ -12,6 +12,7 @@ from support.pools import request, tools
 
 from epp.errors import ConfigError
 from epp.plugins.producers.tokens import TokenProducer
+from epp.request.prompts import open_ended
 from epp.tokens.render import PATHS, NotOffered, Renderer, rendered, tokenized
 from epp.tokens.renderings import PIECE, Renderings
 from epp.tokens.tokenized import TOKENIZED, Item, Tokenized
@@ -188,6 +189,14 @@ async def test_an_engine_that_does_not_render_tokenizes(kind):
     assert (first.by, list(first.prompts[0])) == ("tokenize", list(TURN))
     assert list(second.prompts[0]) == list(b"other")
     assert engine.asked == [PATHS[kind], "/tokenize", "/tokenize"], "asked to render once"
+
+
+async def test_images_that_are_not_tokenized_are_estimated_beside():
+    text = b'[{"content":[{"image_url":{"url":"https://x/y.png"}}]}]'
+    asked = request(prompts=(open_ended(msgspec.Raw(text)),), kind="chat", body=text)
+    found = await told(renderer(TokenizingEngine()), asked)
+
+    assert (found.tokens, found.more) == (len(text), 225)
 
 
 @pytest.mark.parametrize("kind", ["messages", "responses"])
