@@ -113,6 +113,8 @@ class Replica:
             raise ApiError(400, str(error)) from error
         self._open.add(generation)
         self._start()
+        # On a busy machine the request may be over before the loop comes round.
+        self._note_loras()
         self._wake.set()
         return generation
 
