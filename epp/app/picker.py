@@ -35,6 +35,7 @@ from epp.app.sources import (
     dialects_of,
     discovery_of,
     fetch_settings_of,
+    further_pages_of,
     reads_metrics,
     scrape_settings_of,
 )
@@ -60,7 +61,7 @@ from epp.observe.reports import RequestReports
 from epp.observe.request_metrics import RequestMetrics
 from epp.observe.tracing import RequestTracer, sdk_tracer
 from epp.scheduling.tolerate import Tolerant
-from epp.scrape import HttpFetch, Scraper
+from epp.scrape import FurtherPages, HttpFetch, Scraper
 from epp.ticket import Desk, Shown
 from epp.wire.budget import ByteBudget
 from epp.wire.readiness import Readiness
@@ -170,14 +171,18 @@ class Picker:
             self._log.info("flags without a meaning here", flags=self._options.ignored)
         assembly = self._live.now.assembly
         fetch = HttpFetch(fetch_settings_of(assembly))
+        pages = further_pages_of(self._options, assembly)
+        settings = scrape_settings_of(self._options, assembly)
+        further = FurtherPages(self._store, pages, settings.deadline, random.Random(), self._log)
         self._scraper = Scraper(
             self._store,
             fetch,
-            scrape_settings_of(self._options, assembly),
+            settings,
             time.monotonic,
             random.Random(),
             dialects_of(assembly),
             self._log,
+            further.of if pages else None,
         )
         self._scrape_state = self._scraper.stats
         self._lag.start()
@@ -192,6 +197,8 @@ class Picker:
             self._grpc_ports = await self._serving.start()
         if reads_metrics(assembly):
             self._tasks.own(lambda: self._scrape(fetch), "scraper")
+        if pages:
+            self._tasks.own(further.run, "further pages")
         self._tasks.own(self._kv_events.run, "kv events")
         self._tasks.own(Rendering(self._live, self._store, self._log).run, "rendering")
         if self._options.config_file:

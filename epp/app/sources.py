@@ -1,21 +1,34 @@
 """Where endpoints and gauges come from, as the options and the configuration say."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
 from epp.assemble import Assembly
 from epp.config.options import RunOptions
+from epp.config.sources import PlannedSource
 from epp.datastore import Datastore
 from epp.discovery import FileDiscovery
 from epp.domain.endpoint import ENGINE_LABELS
 from epp.errors import ConfigError
 from epp.plugins.sources.discovery import FileDiscoveryPlugin
 from epp.plugins.sources.metrics import CoreMetricsExtractor, EngineMetrics, MetricsDataSource
-from epp.scrape import Dialect, Dialects, FetchSettings, ScrapeSettings, dialect_from_specs
+from epp.scrape import (
+    Dialect,
+    Dialects,
+    FetchSettings,
+    FurtherPage,
+    HttpFetch,
+    ScrapeSettings,
+    dialect_from_specs,
+    parse_spec,
+    with_customs,
+)
 
 P = TypeVar("P")
+FURTHER: Final = 1.0
+"""Seconds between two looks at a page that counts no requests."""
 
 
 def discovery_of(
@@ -49,8 +62,31 @@ def reads_metrics(assembly: Assembly) -> bool:
 def fetch_settings_of(assembly: Assembly) -> FetchSettings:
     """How /metrics is asked for, as the source in the data layer's list says."""
     source = _source_of(assembly)
-    if source is None:
-        return FetchSettings()
+    return _fetch_settings(source) if source else FetchSettings()
+
+
+def further_pages_of(options: RunOptions, assembly: Assembly) -> tuple[FurtherPage, ...]:
+    """The pages of the data layer's other sources of metrics.
+
+    Raises ConfigError naming the source whose specs cannot be read.
+    """
+    return tuple(_further(planned, options, assembly) for planned in assembly.plan.further)
+
+
+def _further(planned: PlannedSource, options: RunOptions, assembly: Assembly) -> FurtherPage:
+    source, name = assembly.instances[planned.source.name], planned.source.name
+    extractor = planned.extractor and assembly.instances[planned.extractor.name]
+    engines = extractor.params.engine_configs if extractor else ()
+    metrics = [metric for engine in engines for metric in engine.custom_metrics]
+    try:
+        custom = {metric.attribute_key: parse_spec(metric.metric_spec) for metric in metrics}
+    except ValueError as error:
+        raise ConfigError([f"{name}: {error}"]) from error
+    interval = max(source.params.interval or FURTHER, options.refresh_metrics_interval)
+    return FurtherPage(name, HttpFetch(_fetch_settings(source)), custom, interval)
+
+
+def _fetch_settings(source: MetricsDataSource) -> FetchSettings:
     params = source.params
     return FetchSettings(
         scheme=params.scheme,
@@ -102,6 +138,10 @@ def _extractor_of(assembly: Assembly) -> CoreMetricsExtractor | None:
 
 
 def dialect_of(engine: EngineMetrics) -> Dialect:
+    """What an engine's page says. Raises ValueError where the specs do not do."""
+    custom = {metric.attribute_key: metric.metric_spec for metric in engine.custom_metrics}
+    if engine.adds_only:
+        return with_customs(engine.name, custom)
     return dialect_from_specs(
         engine.name,
         queued=engine.queued_requests_spec,
@@ -113,7 +153,7 @@ def dialect_of(engine: EngineMetrics) -> Dialect:
         blocks_label=engine.cache_num_blocks_label_name or "num_gpu_blocks",
         block_size=engine.cache_block_size_spec,
         blocks=engine.cache_num_blocks_spec,
-        custom={metric.attribute_key: metric.metric_spec for metric in engine.custom_metrics},
+        custom=custom,
     )
 
 

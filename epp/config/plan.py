@@ -21,7 +21,7 @@ from epp.config.profiles import PlannedProfile, plan_handler, plan_profiles
 from epp.config.queues import GATE, PlannedQueues, plan_queues
 from epp.config.references import resolve
 from epp.config.schema import EndpointPickerConfig
-from epp.config.sources import PlannedSource, plan_sources
+from epp.config.sources import PlannedSource, engines_page, plan_sources
 
 ON_THEIR_OWN: Final = frozenset(
     {
@@ -68,8 +68,14 @@ class Plan:
     @property
     def metrics(self) -> PlannedSource | None:
         """The source of metrics that is read; None where there is none, or nobody reads it."""
-        found = (one for one in self.sources if one.source.type == DEFAULT_SOURCE)
-        return next((one for one in found if one.extractor), None)
+        found = engines_page(one for one in self.sources if one.source.type == DEFAULT_SOURCE)
+        return found if found and found.extractor else None
+
+    @property
+    def further(self) -> tuple[PlannedSource, ...]:
+        """Sources of metrics beside it, each another page of every endpoint."""
+        others = (one for one in self.sources if one.source.type == DEFAULT_SOURCE)
+        return tuple(one for one in others if one.adds_only and one is not self.metrics)
 
 
 def plan(loaded: LoadedConfig, catalogue: Catalogue) -> Plan:

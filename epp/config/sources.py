@@ -1,5 +1,6 @@
 """Where knowledge of endpoints comes from: the sources listed, and the one that is added."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from epp.config.default import DEFAULT_EXTRACTOR, DEFAULT_SOURCE
@@ -20,26 +21,32 @@ class PlannedSource:
         """What reads gauges out of a source of metrics."""
         return next((one for one in self.extractors if one.type == DEFAULT_EXTRACTOR), None)
 
+    @property
+    def adds_only(self) -> bool:
+        """Whether columns are read of its pages, and no gauges of requests."""
+        return bool(self.extractor and getattr(self.extractor.params, "adds_only", False))
+
 
 def plan_sources(config: EndpointPickerConfig, instances: Instances) -> tuple[PlannedSource, ...]:
-    """The sources as listed, then the default one unless a source of metrics is among them.
-
-    Each endpoint has one page that is read, so a second source of metrics is a problem.
-    """
-    found = []
-    metrics: PlannedSource | None = None
+    """The sources as listed, then the default one unless a source of metrics is among them."""
+    found = {}
     for i, written in enumerate(config.data_layer.sources):
         path: Path = ("dataLayer", "sources", i)
-        planned = _source(written, path, instances)
-        if planned is None:
-            continue
-        found.append(planned)
-        if planned.source.type == DEFAULT_SOURCE:
-            _check(planned, metrics, path, instances)
-            metrics = metrics or planned
-    if metrics is None and not instances.broken:
-        found += _default(config, instances)
-    return tuple(found)
+        if planned := _source(written, path, instances):
+            found[path] = planned
+    metrics = {path: one for path, one in found.items() if one.source.type == DEFAULT_SOURCE}
+    engines = engines_page(metrics.values())
+    for path, planned in metrics.items():
+        _check(planned, engines, path, instances)
+    if engines is None and not instances.broken:
+        return (*found.values(), *_default(config, instances))
+    return tuple(found.values())
+
+
+def engines_page(metrics: Iterable[PlannedSource]) -> PlannedSource | None:
+    """The source that counts requests: the first that does not only add; else the first."""
+    listed = list(metrics)
+    return next((one for one in listed if not one.adds_only), listed[0] if listed else None)
 
 
 def _source(written: Source, path: Path, instances: Instances) -> PlannedSource | None:
@@ -52,15 +59,15 @@ def _source(written: Source, path: Path, instances: Instances) -> PlannedSource 
 
 
 def _check(
-    planned: PlannedSource, first: PlannedSource | None, path: Path, instances: Instances
+    planned: PlannedSource, engines: PlannedSource | None, path: Path, instances: Instances
 ) -> None:
-    """One source of metrics, with one extractor of gauges."""
+    """Requests are counted on one page of each endpoint, by one extractor."""
     name = planned.source.name
-    if first is not None:
+    if engines is not None and planned is not engines and not planned.adds_only:
         instances.problems.add(
             (*path, "pluginRef"),
-            f"{name} is a second source of metrics beside {first.source.name}: one page of each "
-            "endpoint is read; keep one, with customMetrics for what else its page says",
+            f"{name} is a second source of metrics beside {engines.source.name}, and requests are "
+            "counted on one page; give it an extractor with customMetrics alone, or remove it",
         )
     elif sum(one.type == DEFAULT_EXTRACTOR for one in planned.extractors) > 1:
         instances.problems.add(

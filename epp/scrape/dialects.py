@@ -6,7 +6,7 @@ renamed a family the newer name stands first and the first one present is read.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from epp.datastore import LoraState, Sample
@@ -73,7 +73,7 @@ class Dialect:
             # Three searches are a third of a page's cost: only where they tell how fast it works.
             prefilled_tokens=self._prefilled(page) if counted or queued else math.nan,
             generated_tokens=_sum(_first(self.generated_tokens, page)) if counted else math.nan,
-            custom=self._customs(page),
+            custom=customs(self.custom, page),
         )
 
     def _cache(self, page: bytes) -> tuple[dict[str, float], dict[str, float]]:
@@ -91,11 +91,11 @@ class Dialect:
             return math.nan
         return _sum(_first(self.prompt_tokens, page)) - _sum(_first(self.cached_tokens, page))
 
-    def _customs(self, page: bytes) -> dict[str, float]:
-        if not self.custom:
-            return {}
-        found = {name: spec.series(page) for name, spec in self.custom.items()}
-        return {name: _sum(series) for name, series in found.items() if series}
+
+def customs(wanted: Mapping[str, MetricSpec], page: bytes) -> dict[str, float]:
+    """Those of the wanted gauges that a page has, each summed over its series."""
+    found = {name: spec.series(page) for name, spec in wanted.items()}
+    return {name: _sum(series) for name, series in found.items() if series}
 
 
 # -- how series become numbers --------------------------------------------------------------------
@@ -259,6 +259,14 @@ def dialect_from_specs(
         blocks=_optional(blocks),
         custom={key: parse_spec(text) for key, text in (custom or {}).items()},
     )
+
+
+def with_customs(name: str, custom: Mapping[str, str]) -> Dialect:
+    """A built-in engine's dialect and further gauges. Raises ValueError for any other engine."""
+    for dialect in BUILT_IN:
+        if dialect.name == name:
+            return replace(dialect, custom={k: parse_spec(text) for k, text in custom.items()})
+    raise ValueError(f"engine {name!r}: give a spec of queued or of running requests")
 
 
 def _optional(text: str) -> Specs:

@@ -7,9 +7,10 @@ seconds, failing ones ever more seldom. The first request after an idle time ask
 import asyncio
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
 import structlog
 
 from epp.datastore import Datastore, Sample
@@ -89,8 +90,11 @@ class Scraper:
         random: random.Random,
         dialects: Dialects | None = None,
         log: Any = None,
+        further: Callable[[str], Mapping[str, float]] | None = None,
     ) -> None:
+        """`further` says what else is known of an endpoint, by its key: custom columns."""
         self._store = store
+        self._further = further
         self._fetch = fetch
         self._settings = settings
         self._clock = clock
@@ -228,6 +232,9 @@ class Scraper:
         target.interval = next_interval(
             self._settings, target.interval, is_busy=is_busy, busy=self._busy
         )
+        if self._further is not None:
+            custom = {**sample.custom, **self._further(target.key)}
+            sample = msgspec.structs.replace(sample, custom=custom)
         promised = target.interval * (1.0 + self._settings.jitter)
         self._store.scraped(target.key, started, sample, promised)
         if target.failures:

@@ -60,12 +60,19 @@ class EngineMetrics(PluginParams):
     cache_num_blocks_spec: str = ""
     custom_metrics: list[CustomMetric] = Field(default_factory=list)
 
+    @property
+    def adds_only(self) -> bool:
+        """Whether it has custom metrics, and nothing else."""
+        others = self.model_dump(exclude={"name", "custom_metrics"})
+        return bool(self.custom_metrics) and not any(others.values())
+
 
 class CoreMetricsExtractor:
     """core-metrics-extractor: which metric families of an engine become which columns.
 
     Formula: the engine is the pod's label engineLabelKey, else defaultEngine, else what the page
-    looks like; engineConfigs adds engines or overrides their names.
+    looks like; engineConfigs adds engines or overrides their names. One with customMetrics alone
+    adds them to what a built-in engine has; under a second source, to what the engine's page says.
     Parameters: engineLabelKey (default llm-d.ai/engine-type, and the older
     inference.networking.k8s.io/engine-type), defaultEngine (default vllm), engineConfigs (list of
     names by engine, default none).
@@ -83,6 +90,11 @@ class CoreMetricsExtractor:
         engine_label_key: str = "llm-d.ai/engine-type"
         default_engine: str = "vllm"
         engine_configs: list[EngineMetrics] = Field(default_factory=list)
+
+        @property
+        def adds_only(self) -> bool:
+            """Whether it names custom metrics alone: the page may be another than the engine's."""
+            return bool(self.engine_configs) and all(e.adds_only for e in self.engine_configs)
 
     def __init__(self, params: Params) -> None:
         self.params = params

@@ -6,6 +6,7 @@ from epp.app.sources import (
     dialects_of,
     discovery_of,
     fetch_settings_of,
+    further_pages_of,
     reads_metrics,
     scrape_settings_of,
 )
@@ -67,9 +68,39 @@ def test_a_second_source_of_metrics_is_a_problem_with_the_fix():
 
     assert problem(ENGINES + MINE + GPUS + OTHER, READ, gpus) == (
         "f.yaml:11: dataLayer.sources[1].pluginRef: gpus is a second source of metrics beside "
-        "engines: one page of each endpoint is read; keep one, with customMetrics for what else "
-        "its page says"
+        "engines, and requests are counted on one page; give it an extractor with customMetrics "
+        "alone, or remove it"
     )
+
+
+HEAT = (
+    "- name: heat\n  type: core-metrics-extractor\n  parameters: {engineConfigs: "
+    "[{name: vllm, customMetrics: [{attributeKey: heat, metricSpec: 'gpu_util{gpu=0}'}]}]}\n"
+)
+HOT = "{pluginRef: gpus, extractors: [{pluginRef: heat}]}"
+
+
+@pytest.mark.parametrize("listed", [(HOT, READ), (READ, HOT)], ids=["first", "last"])
+def test_a_source_with_custom_metrics_alone_is_a_further_page_wherever_it_stands(listed):
+    assembly = assembled(GPUS + HEAT + ENGINES + MINE, *listed)
+    (page,) = further_pages_of(RunOptions(), assembly)
+
+    assert asked(assembly) == (None, "/metrics", 0.5, "own")
+    assert (page.name, list(page.custom), page.interval) == ("gpus", ["heat"], 1.0)
+
+
+def test_alone_custom_metrics_are_read_on_the_engines_page():
+    assembly = assembled(ENGINES + HEAT, HOT.replace("gpus", "engines"))
+    dialect = dialects_of(assembly).choose({}, b"vllm:num_requests_running 1\n")
+    sample = dialect.sample(b'vllm:num_requests_running 1\ngpu_util{gpu="0"} 0.5\n')
+
+    assert further_pages_of(RunOptions(), assembly) == ()
+    assert (sample.running, sample.custom) == (1, {"heat": 0.5})
+
+
+def test_custom_metrics_of_an_unknown_engine_alone_are_refused():
+    with pytest.raises(ConfigError, match="'foo': give a spec of queued or of running requests"):
+        dialects_of(assembled(HEAT.replace("vllm", "foo")))
 
 
 def test_two_extractors_of_gauges_are_a_problem():
