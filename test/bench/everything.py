@@ -21,18 +21,10 @@ from backend import model_servers  # noqa: E402
 from costs import Bench, Cost, Load  # noqa: E402
 from driver import Replay, Script, body_of  # noqa: E402
 from engines import Engines, publishing, tokens_of  # noqa: E402
-from inside_everything import in_the_path  # noqa: E402
+from inside_everything import CONFIG, in_the_path  # noqa: E402
 from load import MODEL, large, post, small, streamed  # noqa: E402
 from stand import Stand, Way, memory_mb, share_of_core, standing  # noqa: E402
 
-CONFIG = """\
-apiVersion: llm-d.ai/v1alpha1
-kind: EndpointPickerConfig
-featureGates: [flowControl]
-plugins:
-- type: precise-prefix-cache-producer
-- type: expected-work-scorer
-"""
 RENDERING = CONFIG + "- {type: token-producer, parameters: {vllm: {url: pool}}}\n"
 CONFIGS = {"default": "", "on": CONFIG, "rendering": RENDERING}
 EVENTS = 300

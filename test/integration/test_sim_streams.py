@@ -8,7 +8,6 @@ from math import inf
 from pathlib import Path
 
 import aiohttp
-import pytest
 from support.sims import simulators
 
 from vllm_sim.engine import Engine, EngineConfig, Request
@@ -44,7 +43,6 @@ def seconds_on_the_gpu(prompt_tokens):
     return max(seq.finished_at for seq in engine.advance(inf))
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="CPU times are read from /proc")
 async def test_two_hundred_streams_take_less_of_a_core_than_the_time_they_simulate():
     """The wall is not looked at: a busy machine gives the process less of it, not more CPU."""
     async with simulators(1, "--model=m") as (sim,):

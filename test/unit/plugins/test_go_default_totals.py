@@ -6,29 +6,12 @@ Prefix: matched over all blocks of the prompt. A total is the weighted sum; the 
 
 import numpy as np
 import pytest
+from support.configurations import HEAD, QUEUE_KV_PREFIX
 from support.pools import pool, request
 
 from epp.assemble import assemble_text, bare_house
 from epp.plugins.catalog import CATALOGUE
 from epp.plugins.columns import PREFIX_TOKENS, PREFIX_TOTAL
-
-GO_DEFAULT = """
-apiVersion: llm-d.ai/v1alpha1
-kind: EndpointPickerConfig
-plugins:
-- type: approx-prefix-cache-producer
-- type: queue-scorer
-- type: kv-cache-utilization-scorer
-- type: prefix-cache-scorer
-- type: max-score-picker
-schedulingProfiles:
-- name: default
-  plugins:
-  - {pluginRef: queue-scorer, weight: 2}
-  - {pluginRef: kv-cache-utilization-scorer, weight: 2}
-  - {pluginRef: prefix-cache-scorer, weight: 3}
-  - {pluginRef: max-score-picker}
-"""
 
 
 @pytest.mark.parametrize(
@@ -61,7 +44,9 @@ schedulingProfiles:
     ],
 )
 def test_totals_and_the_pick_are_those_of_the_go_picker(waiting, kv_usage, matched, totals):
-    policy = assemble_text(GO_DEFAULT, "here.yaml", CATALOGUE, bare_house(seed=1)).policy
+    policy = assemble_text(
+        HEAD + QUEUE_KV_PREFIX, "here.yaml", CATALOGUE, bare_house(seed=1)
+    ).policy
     view = pool(waiting=[float(n) for n in waiting], kv_usage=kv_usage)
     blocks = {PREFIX_TOKENS: np.array(matched) * 64, PREFIX_TOTAL: np.full(len(matched), 640)}
     decision = policy.scheduler.schedule(request(b"x" * 2560), view.having(blocks))

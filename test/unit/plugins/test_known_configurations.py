@@ -3,6 +3,7 @@
 from collections import Counter
 
 import pytest
+from support.configurations import HEAD, OLD_HEAD, QUEUE_KV_PREFIX
 from support.pools import Clock, endpoint, pool, request
 
 from epp.assemble import assemble_text, bare_house
@@ -11,27 +12,6 @@ from epp.datastore.settings import StoreSettings
 from epp.datastore.store import Datastore
 from epp.errors import ConfigError
 from epp.plugins.catalog import CATALOGUE
-
-HEAD = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n"
-OLD_HEAD = "apiVersion: inference.networking.x-k8s.io/v1alpha1\nkind: EndpointPickerConfig\n"
-
-QUEUE_KV_PREFIX = """
-plugins:
-- type: queue-scorer
-- type: kv-cache-utilization-scorer
-- type: prefix-cache-scorer
-- type: metrics-data-source
-- type: core-metrics-extractor
-- type: max-score-picker
-- type: single-profile-handler
-schedulingProfiles:
-- name: default
-  plugins:
-  - {pluginRef: queue-scorer, weight: 2}
-  - {pluginRef: kv-cache-utilization-scorer, weight: 2}
-  - {pluginRef: prefix-cache-scorer, weight: 3}
-  - {pluginRef: max-score-picker}
-"""
 
 PREFILL_DECODE = """
 plugins:
