@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,12 @@ from epp_lab.workload import (
     Workload,
     all_names,
     load_workload,
+    names_like,
     overload_names,
     workload_names,
 )
+
+SEVERAL = "A name, a file, or a pattern as `more-*`. Default: the eleven of the full table."
 
 
 class LabGroup(click.Group):
@@ -116,7 +120,7 @@ def compare(
 
 @command.command("table")
 @click.option("--policy", "-p", "policies", multiple=True, help="Default: every baseline.")
-@click.option("--workload", "-t", "workloads", multiple=True, help="Default: all of them.")
+@click.option("--workload", "-t", "workloads", multiple=True, help=SEVERAL)
 @click.option("--seeds", type=click.IntRange(1, 100), default=5)
 @click.option("--loads", default="0.7,0.9,1.1", help="Multiples of the knees.")
 @click.option(
@@ -141,7 +145,8 @@ def table(
     keep: Path | None,
 ) -> None:
     """The full table, policies by workloads, as Markdown."""
-    found = [scaled(load_workload(name), scale) for name in workloads or workload_names()]
+    names = chain.from_iterable(map(names_like, workloads))
+    found = [scaled(load_workload(name), scale) for name in list(names) or workload_names()]
     todo = cases(found, policies or tuple(BASELINES), seeds, _loads(loads))
     done = fitting(todo, kept(keep)) if keep else []
     with keep.open("ab") if keep else nullcontext() as stream:

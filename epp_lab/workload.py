@@ -7,6 +7,7 @@ are multiples of it.
 
 from __future__ import annotations
 
+import fnmatch
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -269,3 +270,11 @@ def all_names() -> list[str]:
 
 def _found() -> list[str]:
     return sorted(path.stem for path in WORKLOADS.glob("*.yaml"))
+
+
+def names_like(pattern: str) -> list[str]:
+    """The workloads that come with the lab and match a shell pattern such as `more-*`.
+
+    What matches none is itself: a name, or a file.
+    """
+    return fnmatch.filter(all_names(), pattern) or [pattern]

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from epp_lab.cli import command
 from epp_lab.run import run_workload
-from epp_lab.workload import load_workload, more_names, workload_names
+from epp_lab.workload import load_workload, more_names, names_like, workload_names
 
 TABLE = [
     "azure",
@@ -43,6 +43,20 @@ def test_they_are_listed():
     done = CliRunner(env={"COLUMNS": "200"}).invoke(command, ["list"])
 
     assert all(name in done.output for name in (*TABLE, *more_names()))
+
+
+def test_a_pattern_names_several_and_what_matches_none_is_itself():
+    assert names_like("more-*") == more_names()
+    assert names_like("one-*") == ["one-fast", "one-slow"]
+    assert names_like("mine.yaml") == ["mine.yaml"]
+
+
+def test_a_table_takes_a_pattern():
+    args = ["table", "-p", "random", "-t", "one-*", "--seeds", "1", "--loads", "0.7"]
+    done = CliRunner().invoke(command, [*args, "--scale", "0.01"])
+
+    assert done.exit_code == 0, done.output
+    assert all(f"| {name} |" in done.output for name in ("one-fast", "one-slow"))
 
 
 @pytest.mark.parametrize("name", more_names())
