@@ -32,8 +32,17 @@ class Accounts:
 
     def add(self, band: int, flow: str, tokens: float, most: float) -> None:
         """Nobody saves up more than `most`."""
+        self._keep(band, flow, min(self.left(band, flow) + tokens, most))
+
+    def charge(self, band: int, flow: str, tokens: float) -> None:
+        """Who goes with nothing left takes it from nobody: that is one request's debt at most."""
+        left = self.left(band, flow)
+        self._keep(band, flow, left - tokens if left > 0.0 else min(left, -tokens))
+
+    def _keep(self, band: int, flow: str, left: float) -> None:
         key = band, flow
-        self._left[key] = min(self._left.pop(key, 0.0) + tokens, most)
+        self._left.pop(key, None)
+        self._left[key] = left
         if len(self._left) > MOST:
             self._left.popitem(last=False)
 
@@ -43,7 +52,8 @@ class DeficitRoundRobinFairnessPolicy:
 
     Formula: flows by name in turn; a flow goes while it has tokens left, a new round gives each
     flow that waits `quantum` more, up to `quantum`. What a request cost, the prompt tokens its
-    endpoint had to compute and 1, is taken off when it is placed; a debt is worked off in rounds.
+    endpoint had to compute and 1, is taken off when it is placed; a debt, which is never larger than
+    one request, is worked off in rounds.
     Parameters: quantum (tokens, default 2048).
     Reads: fairness id, prompt tokens computed.
     Differs from the Go picker: it has no such policy.
@@ -75,7 +85,7 @@ class DeficitRoundRobinFairnessPolicy:
         return chosen
 
     def dispatched(self, waiting: Waiting, tokens: int, now: float) -> None:
-        self._accounts.add(waiting.priority, waiting.queue, -(tokens + 1), self._quantum)
+        self._accounts.charge(waiting.priority, waiting.queue, tokens + 1)
 
     def _open_rounds(self, band: int, contenders: Sequence[Contender]) -> None:
         """As many rounds at once as it takes until somebody has tokens left."""

@@ -204,6 +204,14 @@ def test_a_flow_that_comes_late_gets_no_arrears():
     assert 9 <= went.count("c") <= 12
 
 
+def test_what_a_flow_was_sent_while_nobody_else_waited_is_not_held_against_it():
+    policy = deficit()
+    for number in range(1000):
+        policy.dispatched(waiting(number, flow="busy"), 99, 0.0)
+
+    assert served(policy, ["busy", "new"], 10, 99).count("busy") >= 4
+
+
 @given(st.lists(st.integers(0, 5000), min_size=3, max_size=3), st.integers(1, 5000))
 def test_no_flow_falls_behind_by_more_than_its_dearest_request_and_a_quantum(costs, quantum):
     flows = ["a", "b", "c"]
