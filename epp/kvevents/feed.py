@@ -241,13 +241,14 @@ def extras_of(entry: Any, adapter: str) -> Extras:
 
 
 def _sort(item: list[Any], texts: list[str], items: list[str]) -> None:
-    tag = item[0] if len(item) > 1 and item[0] in TAGS else ""
+    first = item[0]
+    tag = first if len(item) > 1 and isinstance(first, str) and first in TAGS else ""
     if tag in ("cache_salt", "prompt_embeds"):
         texts.append(str(item[1]))
     elif tag == "mm":
         items.append(str(item[1]))
     elif not tag:
-        items.append(str(item[0]))
+        items.append(str(first))
 
 
 def without_salt(first: Extras) -> tuple[str, Extras]:

@@ -156,6 +156,13 @@ def test_embedded_prompts_match_no_text():
     assert it.blocks(TOKENS) == 0
 
 
+@pytest.mark.parametrize("shape", [[["a", 0], ["b", 4]], [{"a": 1}, 2], [[], 1]], ids=repr)
+def test_an_extra_key_of_a_shape_nobody_knows_costs_no_batch(shape):
+    it = Followed().told(stored(TOKENS, extra_keys=[[shape], None, None, None]))
+
+    assert it.index.held(3) == 4
+
+
 # -- tiers -----------------------------------------------------------------------------------------
 
 
