@@ -93,7 +93,7 @@ class Follower:
         """Follow exactly these endpoints, each with its slot."""
         wanted = {identity(endpoint): (endpoint, slot) for endpoint, slot in endpoints}
         for key, source in tuple(self.sources.items()):
-            if key not in wanted or self._moved(source.endpoint, wanted[key][0]):
+            if key not in wanted or self._moved(source, *wanted[key]):
                 self._drop(key)
         self._by_host = {}
         for key, (endpoint, slot) in wanted.items():
@@ -102,12 +102,17 @@ class Follower:
             if key not in self.sources:
                 self._add(key, endpoint, slot)
 
-    def _moved(self, before: Endpoint, after: Endpoint) -> bool:
-        """Whether a known endpoint's events are to be had elsewhere from now on."""
-        settings = self._settings
-        return settings.events_address(before) != settings.events_address(
-            after
-        ) or settings.replay_address(before) != settings.replay_address(after)
+    def _moved(self, source: Source, after: Endpoint, slot: int) -> bool:
+        """Whether its events are to be had elsewhere from now on, or to be told of another slot.
+
+        One that left and came back between two looks has a new slot; the old one is somebody's.
+        """
+        before, settings = source.endpoint, self._settings
+        return (
+            source.slot != slot
+            or settings.events_address(before) != settings.events_address(after)
+            or settings.replay_address(before) != settings.replay_address(after)
+        )
 
     def _add(self, key: str, endpoint: Endpoint, slot: int) -> None:
         self._residency.forget(slot)

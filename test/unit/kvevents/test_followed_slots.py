@@ -1,0 +1,28 @@
+"""Whose slot a followed endpoint's events are told of."""
+
+import asyncio
+
+import msgspec
+from support.stores import Log, pods
+
+from epp.datastore.residency import Residency
+from epp.kvevents.follower import Follower
+from epp.kvevents.settings import FollowSettings
+
+BATCH = msgspec.msgpack.encode([1.0, [["BlockStored", [7], None, list(range(16)), 16, None]], 0])
+
+
+async def test_an_endpoint_that_left_and_came_back_unseen_is_followed_in_its_new_slot():
+    residency = Residency()
+    clock = asyncio.get_running_loop().time
+    follower = Follower(residency, FollowSettings(connect=False), clock, Log())
+    follower.open()
+    (pod,) = pods(1)
+    for slot in (3, 5):
+        follower.follow([(pod, slot)])
+        for source in follower.sources.values():
+            source.heard(0, BATCH)
+    held = residency.held(3), residency.held(5)
+    follower.close()
+
+    assert held == (0, 1)
