@@ -7,6 +7,8 @@ HALF_LIFE: Final = 10.0
 LONGEST: Final = 60
 UNKNOWN: Final = 5
 """Seconds that are asked for while nothing has left lately."""
+LITTLE: Final = 0.1
+"""Requests that are left to count, of those before a pause, when the rate is measured anew."""
 
 
 class DrainRate:
@@ -21,12 +23,15 @@ class DrainRate:
 
     def left(self, now: float) -> None:
         """One more has left."""
-        self._since = min(self._since, now)
-        self._count = self._decayed(now) + 1.0
+        count = self._decayed(now)
+        if count < LITTLE:
+            # After a pause the clock starts anew: time without requests says nothing of the rate.
+            self._since, count = now, 0.0
+        self._count = count + 1.0
         self._at = now
 
     def rate(self, now: float) -> float:
-        """Requests a second. The first ten seconds count what was there, not what decays."""
+        """Requests a second. The first ten seconds, at first and after each pause, count as is."""
         span = min(max(now - self._since, 1.0), HALF_LIFE / math.log(2))
         return self._decayed(now) / span
 

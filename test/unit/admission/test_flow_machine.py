@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from support.pools import pool, tools
 from support.queues import band, flow_settings, levels_of, waiting, workload_ordering
 
+from epp.admission.drain import DrainRate
 from epp.admission.machine import Machine, Outcome
 from epp.domain.request import SubsetHint
 from epp.errors import Expired, ExpiredWithoutEndpoints, QueueFull
@@ -237,6 +238,23 @@ def test_retry_after_follows_what_drains():
     (refusal,) = machine.offer(waiting(999), 20.0)
 
     assert 8 <= refusal.error.retry_after <= 14
+
+
+def test_a_quiet_hour_before_a_burst_does_not_count_as_slow():
+    drain = DrainRate()
+    for second in (0.0, 3600.0):
+        for number in range(100):
+            drain.left(second + number / 100)
+
+    assert 7 <= drain.retry_after(800, 3601.0) <= 9
+
+
+def test_one_that_leaves_every_20_seconds_is_no_pause():
+    drain = DrainRate()
+    for number in range(10):
+        drain.left(20.0 * number)
+
+    assert drain.retry_after(1, 185.0) >= 10
 
 
 def test_without_anything_draining_it_says_so_too():
