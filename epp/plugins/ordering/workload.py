@@ -25,7 +25,7 @@ class Claims:
         self._last: dict[int, float] = {}
 
     def note(self, criticality: int, now: float) -> None:
-        self._last[criticality] = now
+        self._last[criticality] = max(now, self._last.get(criticality, now))
 
     def since(self, horizon: float) -> list[int]:
         """Those asked for at `horizon` or later, the highest first."""

@@ -124,6 +124,15 @@ def test_room_is_held_back_only_while_something_more_critical_is_about():
     assert ordering.share(low, 11.0) == 1.0
 
 
+def test_who_is_queued_again_after_a_long_wait_gives_up_no_room_of_those_who_just_came():
+    ordering = workload_ordering(holdback=0.4, activity_window=10.0)
+    low = waiting(1, since=20.0, criticality=1)
+    for each in (low, waiting(2, since=20.0, criticality=5), waiting(3, criticality=5)):
+        ordering.lane(each)
+
+    assert ordering.share(low, 20.0) == 0.6
+
+
 def test_nothing_is_held_back_from_who_has_waited_the_limit():
     ordering = workload_ordering(criticality_step=1.0, rate_penalty=1.0, activity_window=100.0)
     low = waiting(1, criticality=1)
