@@ -4,7 +4,7 @@ How full the pool is for a request is how full its emptiest endpoint is. Where p
 run on different endpoints a request needs one of each, so the fuller side counts.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -21,12 +21,23 @@ PREFILL: Final = frozenset(
 NO_ENDPOINT: Final = float("inf")
 
 InSubset = Callable[[SubsetHint, PoolView], Mask]
+Judge = Callable[[PoolView], Floats]
+"""How full each endpoint of a view is."""
 
 
 class Levels:
     """How full the pool is, for requests with and without a subset; for one moment."""
 
-    __slots__ = ("_fullness", "_in_subset", "_known", "_pool", "_roles", "saturation", "whole")
+    __slots__ = (
+        "_fullness",
+        "_in_subset",
+        "_judge",
+        "_known",
+        "_pool",
+        "_roles",
+        "saturation",
+        "whole",
+    )
 
     def __init__(
         self,
@@ -34,9 +45,11 @@ class Levels:
         fullness: Floats,
         roles: "Roles",
         within: InSubset,
+        judge: Judge,
         saturation: float = 1.0,
     ) -> None:
         self._pool = pool
+        self._judge = judge
         self._fullness = fullness
         self._roles = roles
         self._in_subset = within
@@ -53,9 +66,14 @@ class Levels:
         if level is None:
             mask = self._in_subset(subset, self._pool)
             # Nobody waits for an endpoint that is not there: placing says that there is none.
-            level = self._roles.level(self._fullness, mask) if mask.any() else 0.0
+            level = self._level_within(mask) if mask.any() else 0.0
             self._known[subset] = level
         return level
+
+    def _level_within(self, mask: Mask) -> float:
+        sides = self._roles.sides(mask)
+        fullness = by_themselves(self._judge, self._pool, self._fullness, sides)
+        return self._roles.level(fullness, mask)
 
     def surplus(self, subset: SubsetHint | None, ceiling: float) -> Mapping[str, float]:
         """By key: how many of our requests too many an endpoint has under `ceiling`, -inf..inf.
@@ -102,14 +120,18 @@ class Roles:
         """Whether prefill and decode run on different endpoints."""
         return len(self._parts) > 1 and not self._alike
 
+    def sides(self, mask: Mask | None = None) -> list[Mask]:
+        """Of each a request needs one endpoint, of those in `mask`; none is empty."""
+        parts = self._parts if mask is None else [part & mask for part in self._parts]
+        return [part for part in parts if part.any()]
+
     def level(self, fullness: Floats, mask: Mask | None = None) -> float:
         """The fuller of the two sides, each as full as its emptiest endpoint."""
         if not len(fullness):
             return NO_ENDPOINT
         if mask is None and self._alike:
             return float(fullness.min())
-        parts = self._parts if mask is None else [part & mask for part in self._parts]
-        return max((float(fullness[part].min()) for part in parts if part.any()), default=0.0)
+        return max((float(fullness[part].min()) for part in self.sides(mask)), default=0.0)
 
 
 class Room:
@@ -126,7 +148,8 @@ class Room:
             self._roles = Roles(pool)
         fullness = self.fullness(pool)
         saturation = mean_of_known(fullness, pool) if len(pool) else 1.0
-        return Levels(pool, fullness, self._roles, self._in_subset, saturation)
+        fullness = by_themselves(self.fullness, pool, fullness, self._roles.sides())
+        return Levels(pool, fullness, self._roles, self._in_subset, self.fullness, saturation)
 
     def mask(self, pool: PoolView, ceiling: float) -> Mask:
         """Where a request may go that was let through under `ceiling`, bool, shape `(n,)`.
@@ -136,8 +159,8 @@ class Room:
         """
         known = self._roles is not None and self._roles.endpoints is pool.endpoints
         roles = self._roles if known and self._roles else Roles(pool)
-        brim = getattr(self._detector, "brim", self.fullness)
-        filled: Floats = brim(pool)
+        brim: Judge = getattr(self._detector, "brim", self.fullness)
+        filled = by_themselves(brim, pool, brim(pool), roles.sides())
         return (filled < ceiling) | roles.others
 
     def fullness(self, pool: PoolView) -> Floats:
@@ -147,6 +170,20 @@ class Room:
             return np.full(len(pool), self._detector.saturation(pool) if len(pool) else 1.0)
         fullness: Floats = by_endpoint(pool)
         return fullness
+
+
+def by_themselves(judge: Judge, pool: PoolView, fullness: Floats, sides: Sequence[Mask]) -> Floats:
+    """`fullness`, where no endpoint of a side has fresh gauges judged without those that have.
+
+    Beside these it would count as full; but a request that needs one of that side has no other.
+    """
+    if pool.fresh.all():
+        return fullness
+    for side in sides:
+        if not pool.fresh[side].any():
+            fullness = fullness.copy()
+            fullness[side] = judge(pool.take(side))
+    return fullness
 
 
 def mean_of_known(fullness: Floats, pool: PoolView) -> float:

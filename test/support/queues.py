@@ -75,4 +75,4 @@ def flow_settings(*, default=None, usage=None, detector=None, **settings):
 def levels_of(view, detector=None, within=None) -> Levels:
     """How full the endpoints of `view` are."""
     detector = detector or ConcurrencyDetector(ConcurrencyDetector.Params(max_concurrency=1))
-    return Levels(view, detector.fullness(view), Roles(view), within)
+    return Levels(view, detector.fullness(view), Roles(view), within, detector.fullness)

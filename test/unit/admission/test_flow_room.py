@@ -1,9 +1,15 @@
 """Where a request may go that was let through."""
 
 import numpy as np
-from support.pools import pool
+import pytest
+from support.pools import endpoint, pool, tools
 
 from epp.admission.room import Room
+from epp.domain.endpoint import ROLE_LABEL
+from epp.domain.request import SubsetHint
+from epp.plugins.saturation.learned import LearnedLimitDetector
+from epp.plugins.saturation.utilization import UtilizationDetector
+from epp.scheduling.subset import in_subset
 
 
 class Detector:
@@ -46,3 +52,33 @@ def test_a_detector_that_knows_the_pool_alone_says_the_same_of_each():
 
     assert room(OfThePool()) == [True, True, True]
     assert room(OfThePool(), ceiling=0.5) == [False, False, False]
+
+
+LEARNED = LearnedLimitDetector(LearnedLimitDetector.Params(), tools())
+UTILIZATION = UtilizationDetector(UtilizationDetector.Params())
+detectors = pytest.mark.parametrize("detector", [LEARNED, UTILIZATION], ids=lambda d: d.type)
+
+
+def half_known(*roles):
+    """One endpoint with fresh gauges beside one without."""
+    labels = [{ROLE_LABEL: role} for role in roles] or [{}, {}]
+    endpoints = [endpoint(number, labels=each) for number, each in enumerate(labels)]
+    return pool(endpoints=endpoints, fresh=[True, False])
+
+
+@detectors
+def test_without_gauges_an_endpoint_is_full_beside_others_only(detector):
+    levels = Room(detector, in_subset).levels(half_known())
+    alone = SubsetHint((("10.0.0.1", None),))
+
+    assert Room(detector, in_subset).mask(half_known(), 1.0).tolist() == [True, False]
+    assert levels.of(alone) == 0.0
+
+
+@detectors
+def test_a_side_without_gauges_does_not_hold_up_prefill_and_decode(detector):
+    view = half_known("prefill", "decode")
+    room = Room(detector, in_subset)
+
+    assert room.levels(view).whole == 0.0
+    assert room.mask(view, 1.0).tolist() == [True, True]
