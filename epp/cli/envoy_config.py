@@ -130,7 +130,8 @@ def config_yaml(gateway: Gateway) -> str:
     "--trust-client-headers/--strip-client-headers",
     default=False,
     show_default=True,
-    help="Let clients name objective, fairness id, target model and latency goals.",
+    help="Let clients name objective, fairness id, target model, latency goals, time in the"
+    " queue and workload.",
 )
 @click.option(
     "--max-body-bytes",
