@@ -72,7 +72,8 @@ class Band:
         if key not in lanes:
             lanes[key] = Lane()
             self._lanes += 1
-        lanes[key].push(ordering.key(waiting), waiting)
+        # Nor in each other's: each is first when it may be tried again.
+        lanes[key].push(waiting.retry_at if aside else ordering.key(waiting), waiting)
         self._seats[waiting.request.id] = waiting, flow, key
         self.bytes += waiting.size
 

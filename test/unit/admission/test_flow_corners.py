@@ -1,6 +1,7 @@
 """Corners of the queue: what happens seldom, and must not go wrong when it does."""
 
 import math
+from collections import Counter
 
 import pytest
 from support.pools import pool
@@ -62,6 +63,17 @@ def test_a_flood_of_those_set_aside_stops_nobody():
     chosen, _ = machine.next(ROOM, {}, 1000.0)
 
     assert chosen is late
+
+
+def test_each_of_a_flood_of_those_set_aside_is_tried_again_and_again():
+    many = [waiting(n, since=float(n), workload=f"w{n}") for n in range(MOST_LANES + 50)]
+    machine, tries = machine_of(*many), Counter[int]()
+    for now in range(1000, 1005):
+        while found := machine.next(ROOM, {}, float(now)):
+            tries[found[0].number] += 1
+            machine.put_back(found[0], float(now))
+
+    assert set(tries.values()) == {5}
 
 
 def test_in_need_is_who_waits_longest_of_the_highest_band():
