@@ -132,20 +132,24 @@ class Machine:
 
     def _make_room(self, waiting: Waiting, now: float) -> list[Refusal] | None:
         """Send away the newest of the lowest bands below; None where that is not enough."""
-        settings, displaced = self.settings, list[Refusal]()
         if self._fits(waiting.size, 0, 0):
-            return displaced
-        count = size = 0
+            return []
+        below = [band for band in self._bands.values() if band.priority < waiting.priority]
+        most = sum(map(len, below)), sum(band.bytes for band in below)
+        # Asked first: thousands who would stay all the same are not looked at one by one.
+        if waiting.size > self.settings.max_bytes or not self._fits(waiting.size, *most):
+            return None
+        victims, size = list[Waiting](), 0
         for victim in self._lowest_first(waiting.priority):
-            count, size = count + 1, size + victim.size
-            displaced.append(self._full(victim, "a request of higher priority came", now))
-            if self._fits(waiting.size, count, size):
-                for refusal in displaced:
-                    self._remove(refusal.waiting)
-                return displaced
-            if waiting.size > settings.max_bytes:
+            victims.append(victim)
+            size += victim.size
+            if self._fits(waiting.size, len(victims), size):
                 break
-        return None
+        why = "a request of higher priority came"
+        displaced = [self._full(victim, why, now) for victim in victims]
+        for victim in victims:
+            self._remove(victim)
+        return displaced
 
     def _fits(self, size: int, fewer: int, smaller: int) -> bool:
         settings = self.settings

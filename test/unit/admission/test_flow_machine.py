@@ -185,6 +185,25 @@ def test_equals_do_not_give_way():
     assert refusal.waiting.number == 2
 
 
+class Counting(DrainRate):
+    """Counts how often it was asked when it is worth trying again: once for each refusal."""
+
+    asked = 0
+
+    def retry_after(self, ahead, now):
+        self.asked += 1
+        return super().retry_after(ahead, now)
+
+
+def test_who_would_stay_all_the_same_costs_nothing():
+    low = [waiting(n, priority=-1, body_size=1) for n in range(500)]
+    machine = machine_of(*low, waiting(900, priority=5, body_size=400), max_bytes=1000)
+    machine.drain = Counting()
+    (refusal,) = machine.offer(waiting(901, priority=3, body_size=900), 0.0)
+
+    assert (refusal.waiting.number, machine.drain.asked) == (901, 1)
+
+
 def test_nobody_gives_way_to_what_cannot_fit():
     machine = machine_of(
         waiting(1, priority=-1), waiting(2, priority=0, body_size=80), max_bytes=100
