@@ -156,7 +156,7 @@ class KvEvents:
                 await self._changed.wait()
         except TimeoutError:
             if self._clock() - self._saved > SNAPSHOT_EVERY:
-                await asyncio.to_thread(self._put, *self._snapshot(follower, producer))
+                await self._save_beside_picks(follower, producer)
         self._changed.clear()
         # The store tells of endpoints that come and go, not of those described anew.
         if self._followed is not self._store.endpoints:
@@ -185,21 +185,22 @@ class KvEvents:
         producer.residency.adapters.update(known.adapters)
         return {one.endpoint: one for one in known.endpoints}
 
-    def _snapshot(
+    async def _save_beside_picks(
         self, follower: "Follower", producer: PrecisePrefixCacheProducer
-    ) -> tuple[str, bytes]:
+    ) -> None:
         self._saved = self._clock()
-        path = producer.params.snapshot_file
-        if not path:
-            return "", b""
-        return path, snapshot.take(producer.residency, follower.sources.values(), time.time())
+        if path := producer.params.snapshot_file:
+            sources = follower.sources.values()
+            data = await snapshot.take_in_turns(producer.residency, sources, time.time())
+            await asyncio.to_thread(self._put, path, data)
 
     def _save(self, follower: "Follower", producer: PrecisePrefixCacheProducer) -> None:
-        self._put(*self._snapshot(follower, producer))
+        """At the end, when nobody is picked any more."""
+        if path := producer.params.snapshot_file:
+            sources = follower.sources.values()
+            self._put(path, snapshot.take(producer.residency, sources, time.time()))
 
     def _put(self, path: str, data: bytes) -> None:
-        if not path:
-            return
         try:
             snapshot.write(path, data)
         except OSError as error:

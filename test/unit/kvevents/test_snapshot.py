@@ -1,5 +1,7 @@
 """Snapshots: believed only whole, young and sound."""
 
+import asyncio
+
 import msgspec
 import pytest
 from support.pools import Clock, endpoint
@@ -75,6 +77,36 @@ def test_what_was_known_is_known_again():
     assert other.blocks(0, fast=True) == index.blocks(0, fast=True)
     assert other.block_tokens(0) == 16
     assert again.sequence.next == 42
+
+
+class Watched(Residency):
+    """Counts how often it was asked for the blocks of a tier: twice for each endpoint."""
+
+    asked = 0
+
+    def blocks(self, slot, *, fast):
+        self.asked += 1
+        return super().blocks(slot, fast=fast)
+
+
+async def test_between_two_endpoints_others_have_their_turn():
+    index, seen = Watched(), set()
+    sources = [source(index, slot) for slot in range(4)]
+    for it in sources:
+        it.linked()
+        it.heard(41, batch(7, 8, 9))
+
+    async def others():
+        while True:
+            seen.add(index.asked)
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(others())
+    data = await snapshot.take_in_turns(index, sources, NOW)
+    beside.cancel()
+
+    assert {2, 4, 6, 8} <= seen
+    assert data == written(index, *sources)
 
 
 def test_adapters_are_remembered():
