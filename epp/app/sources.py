@@ -49,7 +49,12 @@ def discovery_of(
     named = assembly.plan.discovery
     plugin = assembly.instances[named.name] if named else None
     if not isinstance(plugin, FileDiscoveryPlugin):
-        raise ConfigError(["no endpoints: give --endpoints FILE, or a file-discovery plugin"])
+        raise ConfigError(
+            [
+                "no endpoints: give --endpoints FILE, --pool-name NAME, --endpoint-selector LABELS"
+                " or a file-discovery plugin"
+            ]
+        )
     params = plugin.params
     return FileDiscovery(params.path, store, watch=params.watch_file, log=log, told=told)
 

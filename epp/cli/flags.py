@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, cast
 
 import click
 
-from epp.cli.syntax import DURATION, NAMES, NUMBERS, QUANTITY
+from epp.cli.syntax import DURATION, NAMES, NUMBERS, QUANTITY, Converted
 from epp.config.options import RunOptions
 from epp.errors import ConfigError
 from epp.wire.tuning import read_limits
@@ -155,10 +155,15 @@ def honoured(flag: Flag) -> click.Option:
         type=flag.kind,
         multiple=flag.many,
         default=default,
-        show_default=default not in ("", ()),
+        show_default=default not in ("", ()) and as_written(flag.kind, default),
         envvar=flag.env,
         help=flag.meaning,
     )
+
+
+def as_written(kind: click.ParamType[Any], default: object) -> str | bool:
+    """The default as a user writes it; True where click's own words are that."""
+    return kind.written(default) if isinstance(kind, Converted) else True
 
 
 def accepted(name: str) -> click.Option:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 
-from epp.config.units import parse_duration, parse_quantity
+from epp.config.units import format_duration, format_quantity, parse_duration, parse_quantity
 
 ATTACHED: Final = re.compile(r"-v(\d+)")
 """`-v4`: a short flag with its value attached."""
@@ -69,10 +69,13 @@ def nearest(name: str, options: dict[str, click.Option]) -> list[str] | None:
 
 
 class Converted(click.ParamType[Any]):
-    """A value read by one of the configuration's own functions."""
+    """A value read by one of the configuration's own functions; `written` is the way back."""
 
-    def __init__(self, name: str, convert: Callable[[str], Any]) -> None:
+    def __init__(
+        self, name: str, convert: Callable[[str], Any], written: Callable[[Any], str]
+    ) -> None:
         self.name = name
+        self.written = written
         self._convert = convert
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -97,7 +100,12 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-DURATION: Final = Converted("duration", parse_duration)
-QUANTITY: Final = Converted("quantity", parse_quantity)
-NUMBERS: Final = Converted("numbers", numbers)
-NAMES: Final = Converted("names", names)
+def listed(values: Sequence[object]) -> str:
+    """Numbers or words as `numbers` and `names` read them."""
+    return ",".join(map(str, values))
+
+
+DURATION: Final = Converted("duration", parse_duration, format_duration)
+QUANTITY: Final = Converted("quantity", parse_quantity, format_quantity)
+NUMBERS: Final = Converted("numbers", numbers, listed)
+NAMES: Final = Converted("names", names, listed)

@@ -16,6 +16,12 @@ from epp.config.text import Value, read
 MOST_SHOWN: Final = 100
 """Problems of one block that are put into words; a file has a handful, not thousands."""
 
+_FIRST_LINES: Final[Mapping[Path, str]] = {
+    ("apiVersion",): f"write apiVersion: {API_VERSIONS[0]}",
+    ("kind",): "write kind: EndpointPickerConfig",
+}
+"""Fields of every configuration that have one value: the fix is the line itself."""
+
 
 @dataclass(slots=True, frozen=True)
 class LoadedConfig:
@@ -78,7 +84,7 @@ def explain(model: type[BaseModel], error: ErrorDetails) -> str:
             *around, key = error["loc"]
             return f"unknown key; {suggestion(str(key), _keys_at(model, around))}"
         case "missing":
-            return "is missing; add it"
+            return f"is missing; {_FIRST_LINES.get(error['loc'], 'add it')}"
         case "value_error":
             return str(error["ctx"]["error"])
         case "string_type":

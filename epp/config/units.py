@@ -55,6 +55,15 @@ def parse_quantity(text: str) -> int:
     return whole
 
 
+def format_quantity(whole: int) -> str:
+    """A Kubernetes quantity that `parse_quantity` reads back, in the largest binary unit."""
+    for suffix in ("Gi", "Mi", "Ki"):
+        count, rest = divmod(whole, int(_SUFFIXES[suffix]))
+        if count and not rest:
+            return f"{count}{suffix}"
+    return str(whole)
+
+
 def parse_duration(text: str) -> float:
     """Seconds of a Go duration: `60s`, `1m30s`, `200ms`, `0s`, `1.5h`, `-2s`; `0` needs no unit.
 

@@ -114,9 +114,18 @@ def _check_depth(data: bytes, loader: Any, source: str) -> None:
 
 def _problems(error: ValidationError, source: str) -> list[str]:
     return [
-        f"{source}: {_path(one['loc'])}: {one['msg']}; {_FIXES.get(one['type'], 'correct it')}"
+        f"{source}: {_path(one['loc'])}: {_wrong(one['loc'], one['type'], one['msg'])}"
         for one in error.errors(include_input=False, include_url=False)[:PROBLEMS_SHOWN]
     ]
+
+
+def _wrong(location: Sequence[str | int], kind: str, message: str) -> str:
+    """What is wrong there, and the fix; the file itself has other fields than its endpoints."""
+    if not location:
+        return "is no mapping; begin with endpoints: and list them below"
+    if kind == "extra_forbidden" and len(location) == 1:
+        return "is no field of this file, which has one, endpoints; remove it"
+    return f"{message}; {_FIXES.get(kind, 'correct it')}"
 
 
 def _path(location: Sequence[str | int]) -> str:

@@ -38,6 +38,17 @@ def test_no_flags_at_all_means_the_defaults():
     assert parsed() == RunOptions()
 
 
+def test_help_shows_defaults_as_they_are_written():
+    """A default that is copied from the help is taken, and is the one of the migration page."""
+    options = {option.opts[0]: option for option in options_of_run()}
+    shown = {name: one.show_default for name, one in options.items() if one.show_default}
+    written = {name: default for name, default in shown.items() if isinstance(default, str)}
+
+    assert written["--leader-elect-lease-duration"] == "15s"
+    assert written["--max-body-bytes"] == "32Mi"
+    assert parsed(*(f"{name}={default}" for name, default in written.items())) == RunOptions()
+
+
 @pytest.mark.parametrize(
     "written",
     [

@@ -6,6 +6,7 @@ from pathlib import Path
 from epp.assemble import assemble_text, bare_house
 from epp.config.outside import file_plugins
 from epp.config.schema import EndpointPickerConfig, FlowControl
+from epp.discovery.parse import parse_endpoints
 from epp.plugins.catalog import CATALOGUE
 
 PAGE = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
@@ -16,9 +17,18 @@ def blocks(language):
 
 
 def test_the_whole_file_is_assembled():
-    (text,) = blocks("yaml")
+    whole, _ = blocks("yaml")
 
-    assert assemble_text(text, "page", CATALOGUE, bare_house()).policy.warnings == ()
+    assert assemble_text(whole, "page", CATALOGUE, bare_house()).policy.warnings == ()
+
+
+def test_the_file_of_endpoints_is_read():
+    _, endpoints = blocks("yaml")
+
+    assert [(one.namespace, one.port) for one in parse_endpoints(endpoints.encode(), "page")] == [
+        ("default", 8000),
+        ("default", 8000),
+    ]
 
 
 def test_the_plugin_loads_and_scores(tmp_path):

@@ -49,6 +49,16 @@ def test_a_gate_is_on_when_it_is_named():
     assert config("").gate("haPopulateNonLeaderDatastore")
 
 
+def test_what_has_no_head_is_told_the_two_lines():
+    with pytest.raises(ConfigError) as caught:
+        load("featureGates: [flowControl]", "f.yaml")
+
+    assert caught.value.problems == (
+        "f.yaml:1: apiVersion: is missing; write apiVersion: llm-d.ai/v1alpha1",
+        "f.yaml:1: kind: is missing; write kind: EndpointPickerConfig",
+    )
+
+
 def test_all_problems_come_at_once_each_with_line_path_and_fix():
     assert problems("""
 plugins:

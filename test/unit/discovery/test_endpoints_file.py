@@ -132,6 +132,22 @@ def test_says_which_field_is_wrong_and_what_to_do(entry, expected):
     assert problem.startswith(f"e.yaml: {expected}")
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "the file: is no mapping; begin with endpoints: and list them below"),
+        ("- {name: a}", "the file: is no mapping; begin with endpoints: and list them below"),
+        (
+            "endpoints: []\nkind: InferencePool",
+            "kind: is no field of this file, which has one, endpoints; remove it",
+        ),
+    ],
+    ids=["empty", "a bare list", "another kind of file"],
+)
+def test_says_what_the_file_as_a_whole_should_be(text, expected):
+    assert problems_of(text.encode()) == [f"e.yaml: {expected}"]
+
+
 def test_says_everything_at_once():
     found = problems({**GOOD, "port": 0}, {"name": "b", "address": "x"}, {**GOOD, "x": 1})
 
