@@ -125,11 +125,12 @@ class Holders:
 
     # -- changes ----------------------------------------------------------------------------------
 
-    def mark(self, keys: Sequence[int], lane: int) -> None:
-        """A lane now holds `keys`."""
+    def mark(self, keys: Sequence[int], lane: int) -> list[int]:
+        """A lane now holds `keys`; returns those it held already, mostly none."""
         if 4 * (self.count + len(keys)) > 3 * (self._low + 1):
             self._grow(self.count + len(keys))
         bit, masks, place, numbers = 1 << lane, self._masks, self._place, self._number_at
+        before: list[int] = []
         for key in keys:
             at = place(key)
             number = numbers[at]
@@ -140,6 +141,9 @@ class Holders:
             elif not (mask := masks.by_number[number]) & bit:
                 numbers[at] = masks.take(mask | bit)
                 masks.leave(number)
+            else:
+                before.append(key)
+        return before
 
     def unmark(self, key: int, lane: int) -> None:
         """A lane no longer holds `key`."""

@@ -21,6 +21,8 @@ class Tier:
         """By our keys; retired lanes that are not swept yet included."""
         self._held: dict[int, Held] = {}
         self._again: dict[int, dict[int, int]] = {}
+        self._shared: dict[int, dict[int, int]] = {}
+        """By lane: keys of ours that stand for several blocks of the engine, and how many more."""
         self._retired: dict[int, Held] = {}
         self.count = 0
         """Blocks held, once for each lane, those not yet swept included."""
@@ -48,16 +50,14 @@ class Tier:
         fresh: list[int] = []
         for name, key in zip(names, keys, strict=True):
             if name in held:
-                self._store_again(lane, name)
+                one_more(self._again.setdefault(lane, {}), name)
             else:
                 held[name] = key
                 fresh.append(key)
-        self.holders.mark(fresh, lane)
+        # What an engine keeps apart may be one to us: adapters it does not name, tokens ahead.
+        for key in self.holders.mark(fresh, lane):
+            one_more(self._shared.setdefault(lane, {}), key)
         self.count += len(fresh)
-
-    def _store_again(self, lane: int, name: int) -> None:
-        again = self._again.setdefault(lane, {})
-        again[name] = again.get(name, 0) + 1
 
     def remove(self, lane: int, names: Sequence[int]) -> None:
         """Blocks were evicted; unknown ones are ignored."""
@@ -66,17 +66,17 @@ class Tier:
             return
         for name in names:
             if again and name in again:
-                self._remove_once(again, name)
+                one_less(again, name)
             elif (key := held.pop(name, None)) is not None:
-                self.holders.unmark(key, lane)
+                self._unmark(lane, key)
                 self.count -= 1
 
-    @staticmethod
-    def _remove_once(again: dict[int, int], name: int) -> None:
-        if again[name] == 1:
-            del again[name]
+    def _unmark(self, lane: int, key: int) -> None:
+        shared = self._shared.get(lane)
+        if shared and key in shared:
+            one_less(shared, key)
         else:
-            again[name] -= 1
+            self.holders.unmark(key, lane)
 
     # -- room -------------------------------------------------------------------------------------
 
@@ -90,13 +90,14 @@ class Tier:
         for _ in range(dropped):
             name, key = held.popitem()
             self._again.get(lane, {}).pop(name, None)
-            self.holders.unmark(key, lane)
+            self._unmark(lane, key)
         self.count -= dropped
         return dropped
 
     def retire(self, lane: int) -> None:
         """The lane is not asked about any more; its blocks wait for `sweep`."""
         self._again.pop(lane, None)
+        self._shared.pop(lane, None)
         held = self._held.pop(lane, None)
         if held:
             self._retired[lane] = held
@@ -122,3 +123,14 @@ class Tier:
     def fullest(self) -> int:
         """The lane with the most blocks. Raises ValueError when no lane has any."""
         return max(self._held, key=lambda lane: len(self._held[lane]))
+
+
+def one_more(counts: dict[int, int], what: int) -> None:
+    counts[what] = counts.get(what, 0) + 1
+
+
+def one_less(counts: dict[int, int], what: int) -> None:
+    if counts[what] == 1:
+        del counts[what]
+    else:
+        counts[what] -= 1

@@ -94,6 +94,18 @@ def test_a_block_stored_twice_is_removed_twice():
     assert (once, index.held(0)) == (1, 0)
 
 
+def test_blocks_the_engine_keeps_apart_are_one_until_the_last_is_removed():
+    """As with adapters that events do not name, or tokens that come with the one ahead."""
+    index = Residency()
+    for engine in ("base", "adapter"):
+        index.stored(0, names("ab", engine), chain("ab"), fast=True)
+    index.removed(0, names("ab", "base"), fast=True)
+    one_left = matched(index, "ab").any[0]
+    index.removed(0, names("ab", "adapter"), fast=True)
+
+    assert (one_left, matched(index, "ab").any[0]) == (2, 0)
+
+
 def test_a_block_in_slow_memory_counts_but_not_as_fast():
     index = Residency()
     store(index, 0, "ab")
@@ -337,3 +349,23 @@ def test_never_over_the_bound_never_more_than_is_true_and_nothing_left_over(stor
 
     assert len(index) == 0
     assert len(index.fast.holders) + len(index.slow.holders) == 0
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(st.tuples(st.booleans(), st.sampled_from(["a", "ab", "b"]), st.sampled_from("xyz")))
+)
+def test_what_has_many_names_is_held_as_long_as_one_of_them_is(story):
+    index, held = Residency(), set()
+    for stored, path, salt in story:
+        name = names(path, salt)[-1:]
+        if stored and (path, salt) not in held:
+            index.stored(0, name, chain(path)[-1:], fast=True)
+            held.add((path, salt))
+        elif not stored:
+            index.removed(0, name, fast=True)
+            held.discard((path, salt))
+
+    for path in ("a", "ab", "b"):
+        assert bool(index.fast.holders.of(chain(path)[-1])) == any(p == path for p, _ in held)
+    assert index.held(0) == len(held)
