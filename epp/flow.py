@@ -120,7 +120,7 @@ class Flow:
                 turn = setup.gate.admit(request, view)
             return self._later(visit, turn=turn)
         except Refused as refusal:
-            self._desk.reports.refused(request, refusal, self._clock() - arrived)
+            self._desk.reports.refused(request, refusal, self._clock() - arrived, intake.head)
             raise
 
     def _later(

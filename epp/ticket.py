@@ -28,7 +28,7 @@ from epp.domain.headers import (
 )
 from epp.domain.path import Intake, Json
 from epp.domain.pool import PoolView
-from epp.domain.request import Dialect, Request
+from epp.domain.request import Dialect, Head, Request
 from epp.domain.response import Ending, ResponseHead, ResponseMode, Usage
 from epp.domain.workload import workload_of
 from epp.errors import Refused
@@ -46,7 +46,13 @@ class Reports(Protocol):
 
     def placed(self, request: Request, decision: Decision, seconds: float) -> None: ...
 
-    def refused(self, request: Request | None, refusal: Refused, seconds: float) -> None: ...
+    def refused(
+        self,
+        request: Request | None,
+        refusal: Refused,
+        seconds: float,
+        head: Head | None = None,
+    ) -> None: ...
 
     def response_started(
         self, request: Request, decision: Decision, status: int, seconds: float

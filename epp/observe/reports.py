@@ -46,10 +46,19 @@ class RequestReports:
         if spans := request.facts.get(SPANS):
             spans.placed(decision)
 
-    def refused(self, request: Request | None, refusal: Refused, seconds: float) -> None:
-        """A request was answered by the picker, `seconds` after it came; None if unreadable."""
+    def refused(
+        self,
+        request: Request | None,
+        refusal: Refused,
+        seconds: float,
+        head: Head | None = None,
+    ) -> None:
+        """A request was answered by the picker, `seconds` after it came.
+
+        None if its body could not be read: then `head` is what there is of it.
+        """
         self._metrics.refused(request, refusal, seconds)
-        self._refusals.refused(request, refusal, seconds)
+        self._refusals.refused(request, refusal, seconds, head)
         self._decisions.refused(request, refusal, seconds)
         if self._tracer is not None and request is not None:
             self._tracer.refused(request, refusal)

@@ -17,7 +17,7 @@ from epp.datastore.shelf import Shelves
 from epp.domain.path import Intake
 from epp.domain.request import Head, Key, SubsetHint
 from epp.domain.response import Ending, ResponseHead, ResponseMode
-from epp.errors import NoEndpoints, NotCached, Overloaded, Refused, Saturated
+from epp.errors import BadRequest, NoEndpoints, NotCached, Overloaded, Refused, Saturated
 from epp.flow import Flow, Rules, Setup, gather
 from epp.plugins.catalog import CATALOGUE
 from epp.request.gen.vllm_engine_pb2 import GenerateRequest
@@ -36,14 +36,16 @@ class Told:
 
     fails: bool = False
     heard: list[Any] = field(default_factory=list)
+    heads: list[Any] = field(default_factory=list)
 
     def placed(self, request, decision, seconds):
         self.heard.append("placed")
         if self.fails:
             raise ZeroDivisionError
 
-    def refused(self, request, refusal, seconds):
+    def refused(self, request, refusal, seconds, head=None):
         self.heard.append(refusal.code)
+        self.heads.append(head)
 
     def response_started(self, request, decision, status, seconds):
         self.heard.append(status)
@@ -339,6 +341,17 @@ def test_a_refusal_is_raised_told_and_holds_nothing(options, error):
         flow.decide(intake())
     assert told.heard == [error.code]
     assert held(store) == 0
+
+
+def test_of_a_body_that_cannot_be_read_the_head_is_told():
+    """Else the line of its refusal names neither its path nor the id its client knows."""
+    told = Told()
+    flow, _ = flow_of(told=told)
+    unreadable = intake(b"no json", {"x-request-id": "theirs"})
+
+    with pytest.raises(BadRequest):
+        flow.decide(unreadable)
+    assert told.heads == [unreadable.head]
 
 
 def test_a_subset_without_members_of_the_pool_is_no_endpoint():

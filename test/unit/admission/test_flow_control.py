@@ -53,7 +53,7 @@ class Quiet:
 
     def placed(self, *told): ...
 
-    def refused(self, request, refusal, seconds):
+    def refused(self, request, refusal, seconds, head=None):
         self.refusals.append(refusal)
 
     def response_started(self, *told): ...
