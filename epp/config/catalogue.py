@@ -3,10 +3,12 @@
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Final, TypeAlias
 
 from pydantic import BaseModel
 
+from epp import points
 from epp.config.problems import suggestion
 from epp.errors import ConfigError
 
@@ -159,7 +161,37 @@ def malformed(plugin: Any) -> str | None:
         return "takes part nowhere; give it a method of epp/points.py, such as score or filter"
     if _waits(plugin):
         return "has an async method; plugins never wait, but for gather"
-    return _malformed_constructor(plugin) or _malformed_names(plugin)
+    return _malformed_methods(plugin) or _malformed_constructor(plugin) or _malformed_names(plugin)
+
+
+def _malformed_methods(plugin: PluginClass) -> str | None:
+    """A method that cannot take what it will be given would fail at each request."""
+    for name, asked in _arguments_by_method().items():
+        method = getattr(plugin, name, None)
+        if not inspect.isfunction(method) or not _is_called(plugin, name):
+            continue
+        try:
+            inspect.signature(method).bind(*asked)
+        except TypeError:
+            return f"write def {name}({', '.join(asked)}): that is what it is called with"
+    return None
+
+
+def _is_called(plugin: PluginClass, method: str) -> bool:
+    return any(method in METHODS.get(point, ()) for point in points_of(plugin))
+
+
+@cache
+def _arguments_by_method() -> Mapping[str, tuple[str, ...]]:
+    """What each method of `METHODS` is called with, self first, as `epp.points` declares it."""
+    named = {name for names in METHODS.values() for name in names}
+    return {
+        name: tuple(inspect.signature(method).parameters)
+        for point in vars(points).values()
+        if isinstance(point, type)
+        for name, method in vars(point).items()
+        if name in named and inspect.isfunction(method)
+    }
 
 
 def _malformed_constructor(plugin: PluginClass) -> str | None:

@@ -83,6 +83,18 @@ class Single:
     def score(self, request, pool): ...
 
 
+class Short:
+    type = "short"
+
+    def score(self, pool): ...
+
+
+class Demanding:
+    type = "demanding"
+
+    def filter(self, request, pool, weight): ...
+
+
 class Waiting:
     type = "waiting"
 
@@ -105,6 +117,8 @@ def test_a_plugin_takes_part_where_it_has_the_methods():
         (Wanting, "the class has no Params"),
         (Single, "consumes must be a tuple of names"),
         (Waiting, "has an async method"),
+        (Short, r"write def score\(self, request, pool\)"),
+        (Demanding, r"write def filter\(self, request, pool\)"),
         ("text", "is not a class"),
     ],
 )
