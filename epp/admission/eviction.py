@@ -8,7 +8,7 @@ which room shows and whoever waits gets it.
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Reversible, Sequence
 from typing import Final, Generic, Never, Protocol, TypeVar
 
 from epp.admission.room import Levels
@@ -23,6 +23,8 @@ YOUNG: Final = 5.0
 """Who has been placed for longer keeps its place: what it has cost is not thrown away."""
 AT_ONCE: Final = 2
 PAUSE: Final = 0.5
+AGAIN: Final = 0.05
+"""Between two looks through those that run: 5,000 of them take 2 ms, and each end is news."""
 
 
 class Running(Protocol):
@@ -48,7 +50,7 @@ class Running(Protocol):
 R = TypeVar("R", bound=Running)
 
 
-def nobody() -> Iterable[Never]:
+def nobody() -> Sequence[Never]:
     return ()
 
 
@@ -60,12 +62,13 @@ class Eviction(Generic[R]):
     """Who is taken back, and how often. Does nothing until it is connected."""
 
     def __init__(self) -> None:
-        self._runs: Callable[[], Iterable[R]] = nobody
+        self._runs: Callable[[], Reversible[R]] = nobody
         self._revoke: Callable[[R, Refused], bool] = never
         self._not_before = -math.inf
+        self._look_again = -math.inf
 
     def connect(
-        self, runs: Callable[[], Iterable[R]], revoke: Callable[[R, Refused], bool]
+        self, runs: Callable[[], Reversible[R]], revoke: Callable[[R, Refused], bool]
     ) -> None:
         """`runs` gives everybody who is placed, in the order of placing.
 
@@ -81,8 +84,9 @@ class Eviction(Generic[R]):
         self, head: Waiting, levels: Levels, ceiling: float, why: Evicted, now: float
     ) -> Sequence[Request]:
         """Take back whoever stands in the way of `head`; returns who that was, often nobody."""
-        if now < self.due(head):
+        if now < max(self.due(head), self._look_again):
             return ()
+        self._look_again = now + AGAIN
         victims = self._victims(head.priority, now)
         if not victims:
             return ()
@@ -98,12 +102,12 @@ class Eviction(Generic[R]):
     def _victims(self, above: int, now: float) -> Mapping[str, list[R]]:
         """By endpoint: the lowest priority first, of one priority who was placed last."""
         found: dict[str, list[R]] = defaultdict(list)
-        for each in self._runs():
-            sheddable = each.request.priority < min(above, 0) and not each.status
-            if sheddable and now - each.since <= YOUNG:
+        for each in reversed(self._runs()):
+            if now - each.since > YOUNG:
+                break
+            if each.request.priority < min(above, 0) and not each.status:
                 found[each.endpoint.key].append(each)
         for those in found.values():
-            those.reverse()
             those.sort(key=lambda each: each.request.priority)
         return found
 

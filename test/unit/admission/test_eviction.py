@@ -120,6 +120,25 @@ def test_then_there_is_a_pause():
     assert (first, at_once, later) == (["two"], [], ["one"])
 
 
+class Watched(list):
+    """Counts how often somebody goes through it."""
+
+    times = 0
+
+    def __reversed__(self):
+        self.times += 1
+        return super().__reversed__()
+
+
+def test_those_that_run_are_not_looked_through_at_every_news():
+    house = full(9).runs("one", 0)
+    house.running = Watched(house.running)
+    for step in range(100):
+        house.look(now=NOW + step / 1000)
+
+    assert house.running.times == 2
+
+
 def test_a_response_that_begins_in_between_is_left_alone():
     house = full(2).runs("one", 0)
     house.begun.add("one")
