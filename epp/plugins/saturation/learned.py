@@ -65,6 +65,8 @@ class Limits:
             self._limits[at] = np.maximum(np.where(queues, lower, grown), 1.0)
             self._seen[at] = scraped[new]
             self._loads[at] = load[new]
+        # What is shown of an endpoint without fresh gauges is the others' load, and no use of it.
+        load = np.where(pool.fresh, load, pool.inflight_requests)
         self._loads[slots] = np.maximum(self._loads[slots], load)
 
     def _steps(self, slots: Ints, scraped: Floats) -> Floats:

@@ -537,6 +537,18 @@ def test_a_limit_nobody_needs_stays():
     assert engine.limit == 8.0
 
 
+def test_what_is_shown_in_place_of_unknown_gauges_raises_no_limit():
+    """An idle endpoint is shown one request more than the busiest while its page is late."""
+    clock = Clock(0.0)
+    detector = LearnedLimitDetector(LearnedLimitDetector.Params(), tools(clock=clock))
+    for fresh, running in ((True, 2), (False, 201), (True, 2), (False, 201), (True, 2)):
+        clock.now += 5.0
+        age = [0.0, 0.0 if fresh else 5.0]
+        detector.fullness(pool(running=[50.0, running], age=age, fresh=[True, fresh]))
+
+    assert detector.limits(pool(2)).tolist() == [64.0, 64.0]
+
+
 def test_looking_again_teaches_nothing():
     engine = Engine(initial_limit=64)
     engine.scraped(running=8, waiting=20)
