@@ -67,6 +67,9 @@ def connection_manager(gateway: Gateway) -> Tree:
         stat_prefix="gateway",
         codec_type="AUTO",
         use_remote_address=True,
+        # A client asks `epp explain` by the id it sent, or by the one it was given.
+        preserve_external_request_id=True,
+        always_set_request_id_in_response=True,
         normalize_path=True,
         merge_slashes=True,
         path_with_escaped_slashes_action="UNESCAPE_AND_REDIRECT",

@@ -95,6 +95,20 @@ async def test_a_client_can_neither_steer_nor_wish(lasting, client):
     assert said["headers"]["x-mine"] == "kept"
 
 
+@pytest.mark.parametrize("sent", [{"x-request-id": "theirs"}, {}], ids=["sent", "given"])
+async def test_a_decision_is_found_by_the_id_its_client_sent_or_was_given(lasting, client, sent):
+    async with (
+        envoy(gateway(*lasting)) as running,
+        client.post(running.url + CHAT, data=chat(), headers=sent) as reply,
+    ):
+        known = reply.headers["x-request-id"]
+
+    async with client.get(lasting[1].url("debug", f"/debug/decisions?id={known}")) as page:
+        (decision,) = (await page.json())["decisions"]
+    assert known == sent.get("x-request-id", known)
+    assert decision["client_id"] == known
+
+
 @pytest.mark.parametrize("request_", ["buffered", "duplex"])
 async def test_a_large_body_of_an_http2_client_arrives_whole(lasting, request_):
     async with envoy(gateway(*lasting, request=request_)) as running:
