@@ -63,7 +63,7 @@ class Band:
         ordering = self.settings.ordering
         flow = waiting.queue = self._flow_of(waiting)
         lanes = self._flows.setdefault(flow, {})
-        key: Hashable = (waiting.request.subset, ordering.lane(waiting))
+        key: Hashable = (waiting.subset, ordering.lane(waiting))
         if aside:
             key = (waiting.number, key)
         if key not in lanes and self._lanes >= MOST_LANES:
@@ -113,7 +113,7 @@ class Band:
             best: Contender | None = None
             for lane in lanes.values():
                 head = lane.head
-                level = levels.of(head.request.subset)
+                level = levels.of(head.subset)
                 if head.retry_at > now or level >= ceiling * ordering.share(head, now):
                     continue
                 rank = ordering.rank(head, now)

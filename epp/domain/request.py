@@ -100,7 +100,7 @@ class Facts:
         self._values[key] = value
 
 
-class SubsetHint(msgspec.Struct, frozen=True):
+class SubsetHint(msgspec.Struct, frozen=True, cache_hash=True):
     """The gateway's list of endpoints to choose from: `(host, port or None for any port)` pairs.
 
     An empty list is a hint that nothing may be chosen; no hint at all is `None` on the request.

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from epp.domain.request import Request
+from epp.domain.request import Request, SubsetHint
 from epp.domain.workload import Workload
 
 EVERYBODY: Final = ""
@@ -30,6 +30,8 @@ class Waiting:
     """The fairness id."""
     queue: str = EVERYBODY
     """The flow it queues in: its own, or one it shares where there are too many."""
+    subset: SubsetHint | None = None
+    """Its request's: in a queue one object for all that may use the same endpoints."""
     tries: int = 0
     """How often it went and found no room after all."""
     retry_at: float = 0.0

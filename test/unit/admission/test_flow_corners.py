@@ -8,7 +8,8 @@ from support.pools import pool
 from support.queues import flow_settings, levels_of, waiting
 
 from epp.admission.band import MOST_LANES
-from epp.admission.machine import Machine
+from epp.admission.machine import MOST_SUBSETS, Machine
+from epp.domain.request import SubsetHint
 
 ROOM = levels_of(pool(1))
 
@@ -74,6 +75,27 @@ def test_each_of_a_flood_of_those_set_aside_is_tried_again_and_again():
             machine.put_back(found[0], float(now))
 
     assert set(tries.values()) == {5}
+
+
+def hint(*hosts):
+    return SubsetHint(tuple((host, 8000) for host in hosts))
+
+
+def test_hints_that_name_the_same_endpoints_are_one_while_somebody_waits():
+    those = [waiting(1, subset=hint("a", "b")), waiting(2, subset=hint("b", "a")), waiting(3)]
+    machine_of(*those)
+
+    assert those[0].subset is those[1].subset
+    assert those[2].subset is None
+
+
+def test_a_flood_of_hints_is_not_remembered():
+    machine = machine_of(*(waiting(n, subset=hint(str(n))) for n in range(1000)))
+    remembered = len(machine._subsets)
+    machine.empty()
+
+    assert remembered <= MOST_SUBSETS
+    assert not machine._subsets
 
 
 def test_in_need_is_who_waits_longest_of_the_highest_band():
