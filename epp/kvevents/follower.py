@@ -23,6 +23,8 @@ from epp.kvevents.stats import Counts
 TICK: Final = 0.05
 """Seconds between looks at the clock."""
 SWEPT_A_TICK: Final = 2_000
+MOST_SOCKETS: Final = 16_384
+"""Three for each endpoint that is dialled; ZeroMQ's own limit ends at 341 of them."""
 
 
 class Follower:
@@ -46,6 +48,7 @@ class Follower:
         self._log = log
         self._remembered = dict(remembered or {})
         self._context: zmq.Context[Any] = zmq.Context()
+        self._context.set(zmq.MAX_SOCKETS, MOST_SOCKETS)
         self._pump: Pump | None = None
         self._dialled: dict[str, Subscription] = {}
         self._listening: Subscription | None = None
@@ -133,6 +136,13 @@ class Follower:
             self._dial(key, source)
 
     def _dial(self, key: str, source: Source) -> None:
+        address = self._settings.events_address(source.endpoint)
+        try:
+            self._dialled[key] = self._subscribed(source, address)
+        except zmq.ZMQError as error:
+            self._log.warning("kv_events_no_address", address=address, why=str(error))
+
+    def _subscribed(self, source: Source, address: str) -> Subscription:
         assert self._pump is not None
         subscription = Subscription(
             self._context,
@@ -141,14 +151,12 @@ class Follower:
             lambda _topic, seq, payload: source.heard(seq, payload),
             source.linked,
         )
-        address = self._settings.events_address(source.endpoint)
         try:
             subscription.connect(address)
-        except zmq.ZMQError as error:
+        except zmq.ZMQError:
             subscription.close()
-            self._log.warning("kv_events_no_address", address=address, why=str(error))
-            return
-        self._dialled[key] = subscription
+            raise
+        return subscription
 
     def _drop(self, key: str) -> None:
         source = self.sources.pop(key)

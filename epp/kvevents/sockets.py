@@ -62,6 +62,8 @@ class Subscription:
             self._socket.disable_monitor()
             self._pump.remove(self._monitor)
         self._pump.remove(self._socket)
+        # One that was never added to the pump would keep the context from ending.
+        self._socket.close(0)
 
     def _on_message(self, frames: list[bytes]) -> None:
         if len(frames) >= 3 and len(frames[-2]) == 8:

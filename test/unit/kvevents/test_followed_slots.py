@@ -1,4 +1,4 @@
-"""Whose slot a followed endpoint's events are told of."""
+"""Which endpoints are followed, and whose slot their events are told of."""
 
 import asyncio
 
@@ -6,6 +6,7 @@ import msgspec
 from support.stores import Log, pods
 
 from epp.datastore.residency import Residency
+from epp.domain.endpoint import Endpoint
 from epp.kvevents.follower import Follower
 from epp.kvevents.settings import FollowSettings
 
@@ -26,3 +27,24 @@ async def test_an_endpoint_that_left_and_came_back_unseen_is_followed_in_its_new
     follower.close()
 
     assert held == (0, 1)
+
+
+async def test_pools_of_hundreds_are_followed_whole():
+    clock = asyncio.get_running_loop().time
+    follower = Follower(Residency(), FollowSettings(port=1), clock, Log())
+    follower.open()
+    try:
+        follower.follow([(pod, slot) for slot, pod in enumerate(loopback(400))])
+        followed = len(follower.status())
+    finally:
+        follower.close()
+
+    assert followed == 400
+
+
+def loopback(size):
+    """Endpoints at addresses of this machine where nobody listens."""
+    return [
+        Endpoint(name=f"pod-{n}", host=f"127.0.{n // 250}.{n % 250 + 1}", port=8000)
+        for n in range(size)
+    ]
