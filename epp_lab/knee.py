@@ -45,6 +45,11 @@ def _bracket(good: Callable[[float], bool]) -> tuple[float, float]:
     loads: list[float] = [ldexp(1.0, power) for power in range(-FURTHEST, FURTHEST + 1)]
     first = next((load for load in loads if not good(load)), None)
     if first is None or first == loads[0]:
-        way = "a lower knee or a laxer slo" if first else "a higher knee or a stricter slo"
-        raise NoKnee(f"no knee between {loads[0]:g} and {loads[-1]:g} of the one given; give {way}")
+        rate, slo, replicas = (
+            ("lower", "laxer", "more") if first else ("higher", "stricter", "fewer")
+        )
+        raise NoKnee(
+            f"no knee between {loads[0]:g} and {loads[-1]:g} of the workload's, for a trace file its"
+            f" recorded rate; give {replicas} replicas, a {slo} SLO or, in a file, a {rate} knee"
+        )
     return first / 2, first

@@ -71,6 +71,12 @@ def test_a_trace_with_adapters_needs_slots_for_them(tmp_path):
     assert done.exit_code == 0, done.output
 
 
+def test_a_trace_without_a_knee_is_told_what_can_be_given_for_a_trace(day):
+    said = refused("knee", str(day), "-p", "random", "--slo-ttft", "9", "--slo-tpot", "9")
+
+    assert "for a trace file its recorded rate; give fewer replicas, a stricter SLO" in said
+
+
 def test_what_an_engine_refuses_has_failed_and_is_not_shed():
     config = EngineConfig.named("h100-llama-8b", block_size=64)
     jobs = [
