@@ -49,7 +49,8 @@ def _bracket(good: Callable[[float], bool]) -> tuple[float, float]:
             ("lower", "laxer", "more") if first else ("higher", "stricter", "fewer")
         )
         raise NoKnee(
-            f"no knee between {loads[0]:g} and {loads[-1]:g} of the workload's, for a trace file its"
-            f" recorded rate; give {replicas} replicas, a {slo} SLO or, in a file, a {rate} knee"
+            f"no knee between {loads[0]:g} and {loads[-1]:g} of the workload's (of a trace file:"
+            f" of its recorded rate); give {replicas} replicas, a {slo} SLO"
+            f" or, in a file, a {rate} knee"
         )
     return first / 2, first
