@@ -52,8 +52,8 @@ class DeficitRoundRobinFairnessPolicy:
 
     Formula: flows by name in turn; a flow goes while it has tokens left, a new round gives each
     flow that waits `quantum` more, up to `quantum`. What a request cost, the prompt tokens its
-    endpoint had to compute and 1, is taken off when it is placed; a debt, which is never larger than
-    one request, is worked off in rounds.
+    endpoint had to compute and 1, is taken off when it is placed; a debt, of one request at most,
+    is worked off in rounds.
     Parameters: quantum (tokens, default 2048).
     Reads: fairness id, prompt tokens computed.
     Differs from the Go picker: it has no such policy.
