@@ -195,9 +195,13 @@ class Follower:
 
     def _start(self, key: str, source: Source, first: int) -> None:
         assert self._pump is not None
-        replay = Replay(
-            self._context, self._pump, source.replayed, lambda: self._finish(key, well=True)
-        )
+        try:
+            replay = Replay(
+                self._context, self._pump, source.replayed, lambda: self._finish(key, well=True)
+            )
+        except zmq.ZMQError:
+            source.replay_failed()
+            return
         self._replays[key] = replay, [0, self._clock()]
         try:
             replay.ask(self._settings.replay_address(source.endpoint), first)

@@ -3,6 +3,7 @@
 import asyncio
 
 import msgspec
+import zmq
 from support.stores import Log, pods
 
 from epp.datastore.residency import Residency
@@ -40,6 +41,23 @@ async def test_pools_of_hundreds_are_followed_whole():
         follower.close()
 
     assert followed == 400
+
+
+async def test_a_replay_that_gets_no_socket_has_failed():
+    clock = asyncio.get_running_loop().time
+    settings = FollowSettings(connect=False, bind="tcp://127.0.0.1:*", replay_port=1)
+    follower = Follower(Residency(), settings, clock, Log())
+    follower._context.set(zmq.MAX_SOCKETS, 1)
+    follower.open()
+    try:
+        follower.follow([(pods(1)[0], 0)])
+        (source,) = follower.sources.values()
+        source.linked()
+    finally:
+        follower.close()
+
+    assert not source.sequence.asking
+    assert follower.counts.replays["failed"] == 1
 
 
 def loopback(size):
