@@ -101,6 +101,8 @@ async def drawn(tally: Tally, addresses: Addresses, console: Console) -> AsyncIt
             with contextlib.suppress(asyncio.CancelledError):
                 await drawing
         live.update(picture(tally, await gauges(addresses)), refresh=True)
+    if not console.is_terminal:  # There the last picture ends without a new line.
+        console.line()
 
 
 async def forget_prefixes(addresses: Addresses) -> None:
