@@ -25,6 +25,13 @@ def file(tmp_path):
     return write
 
 
+def test_a_command_that_is_mistyped_is_told_the_nearest():
+    result = CliRunner().invoke(main, ["confg", "check"])
+
+    assert result.exit_code == 2
+    assert "Did you mean 'config'?" in result.output
+
+
 def test_a_good_file_exits_with_0(file):
     result = run("check", file("plugins: [{type: queue-scorer}]"))
 

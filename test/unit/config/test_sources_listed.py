@@ -138,6 +138,15 @@ def test_the_discovery_that_is_named_counts():
     assert str(found.path) == "/second"
 
 
+def test_without_endpoints_every_way_to_name_them_is_told():
+    ways = (
+        "--endpoints FILE, --pool-name NAME, --endpoint-selector LABELS or a file-discovery plugin"
+    )
+
+    with pytest.raises(ConfigError, match=ways):
+        discovery_of(RunOptions(), assembled(""), FakeStore(), None, print)
+
+
 class FakeStore:
     """Takes endpoints."""
 
