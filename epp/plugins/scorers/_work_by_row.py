@@ -20,6 +20,7 @@ class Weights(NamedTuple):
     gate: float
     coldest: float
     scarcity: float
+    holdup: float
 
 
 def costs_by_row(weights: Weights, pool: PoolView) -> list[float]:
@@ -37,12 +38,17 @@ def costs_by_row(weights: Weights, pool: PoolView) -> list[float]:
             tokens + w * (max(w + r - mine, 0.0) / max(w + r, 1.0)) * believed * (prompt - held)
             for tokens, w, r, mine, believed, held in rows
         ]
-    price = 1.0 + sorted(queued)[(len(queued) - 1) // 2] / max(prompt, 1)
+    middle = sorted(queued)[(len(queued) - 1) // 2]
+    price = 1.0 + middle / max(prompt, 1)
     computed = _computed(prompt, weights.gate, cached, pool)
-    loads = zip(queued, waiting, running, own, fresh, computed, strict=True)
+    holdup = weights.holdup * min(middle, *computed)
+    loads = zip(queued, waiting, running, own, fresh, computed, _decoding(pool), strict=True)
     costs = [
-        tokens + weights.output * (1.0 + max((w + r) * believed, mine)) + uncached * price
-        for tokens, w, r, mine, believed, uncached in loads
+        tokens
+        + weights.output * (1.0 + max((w + r) * believed, mine))
+        + holdup * (ours + max(r - mine, 0.0) * believed)
+        + uncached * price
+        for tokens, w, r, mine, believed, uncached, ours in loads
     ]
     _add_memory(costs, weights, computed, queued, pool)
     _times_slowness(costs, pool)
@@ -56,6 +62,12 @@ def _cached(prompt: int, pool: PoolView) -> Sequence[int]:
     if column is None:
         return [0] * len(pool)
     return [min(tokens, prompt) for tokens in column.tolist()]
+
+
+def _decoding(pool: PoolView) -> Sequence[int]:
+    """Our own requests past their first token."""
+    column = pool.get("inflight_decoding")
+    return [0] * len(pool) if column is None else column.tolist()
 
 
 def _computed(prompt: int, gate: float, cached: Sequence[int], pool: PoolView) -> Sequence[int]:

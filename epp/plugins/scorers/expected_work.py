@@ -18,6 +18,9 @@ COLDEST = 1 / 16
 SCARCITY: Final = 4.0
 """Steepness of the price of KV memory: a token of it costs expm1(4 * 1/2) = 6.4 prompt tokens where
 half is taken, 54 where all is. Policies do alike from 3 to 6."""
+HOLDUP: Final = 0.3
+"""Share of a prompt by which it holds up an answer. Agents and long chats at 1.3 of the
+knee, four seeds: 66 % in time without, 82 with 0.3, 84 with 1 (lab, `more-toolagent`)."""
 FEW = 24
 """Up to so many endpoints a loop over rows is cheaper than the same formula over columns: 18 us
 against 36 for 10 endpoints, even at 25 (test/bench/bench_plugins.py)."""
@@ -26,27 +29,30 @@ against 36 for 10 endpoints, even at 25 (test/bench/bench_plugins.py)."""
 class ExpectedWorkScorer:
     """expected-work-scorer: prefers endpoints with the least work before the answer, in tokens.
 
-    Formula: cost = (uncached * pressure + queued + memory * scarcity + output * (1 + batch)) *
-    slowness / warmth, in tokens; the score is (least cost) / cost. `uncached` prompt tokens are
-    computed there, a match counting only when it covers at least affinityGate of the prompt;
-    `queued` are the prefill tokens ahead (ours in flight, and those of waiting requests that others
-    sent); `memory` is what the request takes of KV memory, uncached + output; `output` is
-    outputTokens or the client's limit, and as many tokens are computed for each of the `batch`
+    Formula: cost = (uncached * pressure + queued + memory * scarcity + output * (1 + batch) +
+    holdup * answers) * slowness / warmth, in tokens; the score is (least cost) / cost. `uncached`
+    prompt tokens are computed there, a match counting only when it covers at least affinityGate of
+    the prompt; `queued` are the prefill tokens ahead (ours in flight, and those of waiting requests
+    that others sent); `memory` is what the request takes of KV memory, uncached + output; `output`
+    is outputTokens or the client's limit, and as many tokens are computed for each of the `batch`
     before the answer is done. `pressure` = 1 + (median queued) / (prompt tokens): what is computed
-    again also delays the requests that wait behind it. `scarcity` = e^(4u) - 1, u being the share
-    of the endpoint's KV memory that is held, or promised since the scrape: a token of memory costs
-    the pool the more the less is left, for others must wait for it, are preempted or lose their
-    prefixes (the exponential price of capacity of Aspnes, Azar et al., "On-line routing of virtual
-    circuits", 1997, which is competitive whatever comes). So a prefix is copied freely into empty
-    memory and hardly ever into full. `slowness` is what the endpoint's work takes over what it
-    takes elsewhere, learned from its counters of tokens, 1 where they say nothing. A LoRA adapter
-    that does not run there costs half a second of prompts to load; endpoints whose places are all
-    taken stand behind. Endpoints with metrics that are too old are rated by our own requests there
-    and stand behind all fresh ones.
+    again also delays the requests that wait behind it. `holdup` = 0.3 * the lesser of the least
+    uncached and the median queued: while prompts wait everywhere, one that is computed in any case
+    holds up each of the `answers` past their first token where it goes. `scarcity` = e^(4u) - 1, u
+    being the share of the endpoint's KV memory that is held, or promised since the scrape: a token
+    of memory costs the pool the more the less is left, for others must wait for it, are preempted
+    or lose their prefixes (the exponential price of capacity of Aspnes, Azar et al., "On-line
+    routing of virtual circuits", 1997, which is competitive whatever comes). So a prefix is copied
+    freely into empty memory and hardly ever into full. `slowness` is what the endpoint's work takes
+    over what it takes elsewhere, learned from its counters of tokens, 1 where they say nothing. A
+    LoRA adapter that does not run there costs half a second of prompts to load; endpoints whose
+    places are all taken stand behind. Endpoints with metrics that are too old are rated by our own
+    requests there and stand behind all fresh ones.
     Parameters: affinityGate (share of the prompt, 0..1, default 0.1), outputTokens (expected where
     the client sets no lower limit, default 256).
     Reads: waiting, running, inflight_requests, inflight_tokens, kv_usage, fresh; prefix_tokens,
-    unseen_tokens, kv_blocks, block_size, slowness, warmth, lora, prefill_rate where known.
+    unseen_tokens, inflight_decoding, kv_blocks, block_size, slowness, warmth, lora, prefill_rate
+    where known.
     Differs from the Go picker: it has no such scorer; its default adds queue, KV and prefix ratios.
     Example:
         - type: expected-work-scorer
@@ -81,6 +87,7 @@ class ExpectedWorkScorer:
             gate=self._gate,
             coldest=COLDEST,
             scarcity=SCARCITY,
+            holdup=HOLDUP,
         )
         return costs_by_row(weights, pool)
 
@@ -104,8 +111,12 @@ class ExpectedWorkScorer:
         """Expected work in tokens, above 0, shape `(n,)`; stale rows and adapters left aside."""
         queued = queued_tokens(uncached_tokens(request, pool), pool)
         computed, output = self._computed(request, pool), self._expected_output(request)
-        tokens = queued + computed * pressure(request.prompt_tokens, queued)
-        tokens += output * (1.0 + batch(pool)) + (computed + output) * scarcity(queued, pool)
+        middle = median(queued)
+        tokens = queued + computed * pressure(request.prompt_tokens, middle)
+        tokens += output * (1.0 + batch(pool))
+        if held := holdup(computed, middle):
+            tokens += held * answers(pool)
+        tokens += (computed + output) * scarcity(queued, pool)
         return tokens * slowness(pool) / warmth(pool)
 
     def _computed(self, request: Request, pool: PoolView) -> Column | int:
@@ -123,19 +134,45 @@ class ExpectedWorkScorer:
         return max(min(self._output, request.max_output_tokens), 1)
 
 
-def pressure(prompt_tokens: int, queued: Column) -> float:
-    """What a token computed again costs the pool: itself, and once for each prompt behind it.
+def median(queued: Column) -> float:
+    """Prefill tokens that at least half of the endpoints have ahead, of two the lesser.
 
-    1 while half of the endpoints have nothing queued. The median, so that one stuck endpoint does
-    not make all others follow their caches blindly.
+    The median, so that one stuck endpoint does not make all others follow their caches blindly.
     """
     middle = (len(queued) - 1) // 2
-    return 1.0 + float(np.partition(queued, middle)[middle]) / max(prompt_tokens, 1)
+    return float(np.partition(queued, middle)[middle])
+
+
+def pressure(prompt_tokens: int, middle: float) -> float:
+    """What a token computed again costs the pool: itself, and once for each prompt behind it.
+
+    1 while half of the endpoints have nothing queued.
+    """
+    return 1.0 + middle / max(prompt_tokens, 1)
+
+
+def holdup(computed: Column | int, middle: float) -> float:
+    """Tokens by which the request holds up each answer that is written where it goes.
+
+    Of what is computed wherever it goes, so that no cache is followed for it into a full batch;
+    0 while half of the endpoints have nothing queued, for then there is time for it.
+    """
+    if middle <= 0.0:
+        return 0.0
+    least = computed if isinstance(computed, int) else float(computed.min())
+    return HOLDUP * min(least, middle)
 
 
 def batch(pool: PoolView) -> Floats:
     """Requests that share the engine's steps: its word where fresh, never below what we sent."""
     return np.maximum((pool.running + pool.waiting) * pool.fresh, pool.inflight_requests)
+
+
+def answers(pool: PoolView) -> Floats:
+    """Answers that the engine writes: ours past their first token, and what others sent."""
+    others: Floats = np.maximum(pool.running - pool.inflight_requests, 0.0) * pool.fresh
+    ours = pool.get("inflight_decoding")
+    return others if ours is None else others + ours
 
 
 def queued_tokens(uncached: Column, pool: PoolView) -> Column:

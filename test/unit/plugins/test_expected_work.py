@@ -66,6 +66,22 @@ def memory(usage):
             [1256, 1256],
             id="hot-prefix-still-followed",
         ),
+        pytest.param(
+            {"inflight_tokens": [400, 400], "running": [0, 10]},
+            [400 + 1400 + 256, 400 + 1400 + 256 * 11 + 0.3 * 400 * 10],
+            id="prompts-that-wait-hold-up-answers-that-run",
+        ),
+        pytest.param(
+            {"inflight_tokens": [2000, 2000], "running": [0, 10], **matches([0, 512], 1000)},
+            [2000 + 3000 + 256, 2000 + 488 * 3 + 256 * 11 + 0.3 * 488 * 10],
+            id="by-what-is-computed-wherever-it-goes",
+        ),
+        pytest.param(
+            {"inflight_tokens": [400, 400], "inflight_requests": [2, 2], "running": [2, 2]}
+            | {"inflight_decoding": [0, 2]},
+            [400 + 1400 + 256 * 3, 400 + 1400 + 256 * 3 + 0.3 * 400 * 2],
+            id="and-no-prompt-of-ours-that-waits-itself",
+        ),
         pytest.param({"slowness": [1, 2]}, [1256, 2512], id="twice-as-slow"),
         pytest.param({"warmth": [1, 0.5]}, [1256, 2512], id="half-warm"),
         pytest.param({"warmth": [1, 0]}, [1256, 16 * 1256], id="cold-still-gets-a-share"),
@@ -334,6 +350,7 @@ def test_scores_are_above_zero_and_the_best_has_one(tokens, rows):
                 "inflight_requests": st.integers(0, 9),
                 "inflight_tokens": st.sampled_from([0, 0, 17, 5000]),
                 "unseen_tokens": st.sampled_from([0, 0, 300, 9000]),
+                "inflight_decoding": st.integers(0, 5),
                 "fresh": st.sampled_from([True, True, False]),
                 "prefix_tokens": st.sampled_from([0, 64, 640, 4096]),
                 "kv_usage": st.floats(0, 1),
