@@ -21,6 +21,7 @@ class Weights(NamedTuple):
     coldest: float
     scarcity: float
     holdup: float
+    at_once: int
 
 
 def costs_by_row(weights: Weights, pool: PoolView) -> list[float]:
@@ -41,7 +42,7 @@ def costs_by_row(weights: Weights, pool: PoolView) -> list[float]:
     middle = sorted(queued)[(len(queued) - 1) // 2]
     price = 1.0 + middle / max(prompt, 1)
     computed = _computed(prompt, weights.gate, cached, pool)
-    holdup = weights.holdup * min(middle, *computed)
+    holdup = weights.holdup * min(max(middle - weights.at_once, 0.0), *computed)
     loads = zip(queued, waiting, running, own, fresh, computed, _decoding(pool), strict=True)
     costs = [
         tokens

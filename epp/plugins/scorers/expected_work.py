@@ -20,7 +20,10 @@ SCARCITY: Final = 4.0
 half is taken, 54 where all is. Policies do alike from 3 to 6."""
 HOLDUP: Final = 0.3
 """Share of a prompt by which it holds up an answer. Agents and long chats at 1.3 of the
-knee, four seeds: 66 % in time without, 82 with 0.3, 84 with 1 (lab, `more-toolagent`)."""
+knee, four seeds: 66 % in time without, 81 with it (lab, `more-toolagent`)."""
+AT_ONCE: Final = 8192
+"""Prompt tokens that an engine takes into one step (vLLM on large GPUs): so many wait for nothing.
+"""
 FEW = 24
 """Up to so many endpoints a loop over rows is cheaper than the same formula over columns: 18 us
 against 36 for 10 endpoints, even at 25 (test/bench/bench_plugins.py)."""
@@ -37,17 +40,18 @@ class ExpectedWorkScorer:
     is outputTokens or the client's limit, and as many tokens are computed for each of the `batch`
     before the answer is done. `pressure` = 1 + (median queued) / (prompt tokens): what is computed
     again also delays the requests that wait behind it. `holdup` = 0.3 * the lesser of the least
-    uncached and the median queued: while prompts wait everywhere, one that is computed in any case
-    holds up each of the `answers` past their first token where it goes. `scarcity` = e^(4u) - 1, u
-    being the share of the endpoint's KV memory that is held, or promised since the scrape: a token
-    of memory costs the pool the more the less is left, for others must wait for it, are preempted
-    or lose their prefixes (the exponential price of capacity of Aspnes, Azar et al., "On-line
-    routing of virtual circuits", 1997, which is competitive whatever comes). So a prefix is copied
-    freely into empty memory and hardly ever into full. `slowness` is what the endpoint's work takes
-    over what it takes elsewhere, learned from its counters of tokens, 1 where they say nothing. A
-    LoRA adapter that does not run there costs half a second of prompts to load; endpoints whose
-    places are all taken stand behind. Endpoints with metrics that are too old are rated by our own
-    requests there and stand behind all fresh ones.
+    uncached and of what the median queued has beyond 8192, a step of the engine: while prompts wait
+    everywhere, one that is computed in any case holds up each of the `answers` past their first
+    token where it goes. `scarcity` = e^(4u) - 1, u being the share of the endpoint's KV memory that
+    is held, or promised since the scrape: a token of memory costs the pool the more the less is
+    left, for others must wait for it, are preempted or lose their prefixes (the exponential price
+    of capacity of Aspnes, Azar et al., "On-line routing of virtual circuits", 1997, which is
+    competitive whatever comes). So a prefix is copied freely into empty memory and hardly ever into
+    full. `slowness` is what the endpoint's work takes over what it takes elsewhere, learned from
+    its counters of tokens, 1 where they say nothing. A LoRA adapter that does not run there costs
+    half a second of prompts to load; endpoints whose places are all taken stand behind. Endpoints
+    with metrics that are too old are rated by our own requests there and stand behind all fresh
+    ones.
     Parameters: affinityGate (share of the prompt, 0..1, default 0.1), outputTokens (expected where
     the client sets no lower limit, default 256).
     Reads: waiting, running, inflight_requests, inflight_tokens, kv_usage, fresh; prefix_tokens,
@@ -88,6 +92,7 @@ class ExpectedWorkScorer:
             coldest=COLDEST,
             scarcity=SCARCITY,
             holdup=HOLDUP,
+            at_once=AT_ONCE,
         )
         return costs_by_row(weights, pool)
 
@@ -155,12 +160,12 @@ def holdup(computed: Column | int, middle: float) -> float:
     """Tokens by which the request holds up each answer that is written where it goes.
 
     Of what is computed wherever it goes, so that no cache is followed for it into a full batch;
-    0 while half of the endpoints have nothing queued, for then there is time for it.
+    0 while half of the endpoints have no more queued than a step takes, for then there is time.
     """
-    if middle <= 0.0:
+    if middle <= AT_ONCE:
         return 0.0
     least = computed if isinstance(computed, int) else float(computed.min())
-    return HOLDUP * min(least, middle)
+    return HOLDUP * min(least, middle - AT_ONCE)
 
 
 def batch(pool: PoolView) -> Floats:

@@ -67,19 +67,24 @@ def memory(usage):
             id="hot-prefix-still-followed",
         ),
         pytest.param(
-            {"inflight_tokens": [400, 400], "running": [0, 10]},
-            [400 + 1400 + 256, 400 + 1400 + 256 * 11 + 0.3 * 400 * 10],
+            {"inflight_tokens": [8192, 8192], "running": [0, 10]},
+            [8192 + 9192 + 256, 8192 + 9192 + 256 * 11],
+            id="what-a-step-takes-holds-nothing-up",
+        ),
+        pytest.param(
+            {"inflight_tokens": [8592, 8592], "running": [0, 10]},
+            [8592 + 9592 + 256, 8592 + 9592 + 256 * 11 + 0.3 * 400 * 10],
             id="prompts-that-wait-hold-up-answers-that-run",
         ),
         pytest.param(
-            {"inflight_tokens": [2000, 2000], "running": [0, 10], **matches([0, 512], 1000)},
-            [2000 + 3000 + 256, 2000 + 488 * 3 + 256 * 11 + 0.3 * 488 * 10],
+            {"inflight_tokens": [20_000, 20_000], "running": [0, 10]} | matches([0, 512], 1000),
+            [20_000 + 21_000 + 256, 20_000 + 21 * 488 + 256 * 11 + 0.3 * 488 * 10],
             id="by-what-is-computed-wherever-it-goes",
         ),
         pytest.param(
-            {"inflight_tokens": [400, 400], "inflight_requests": [2, 2], "running": [2, 2]}
+            {"inflight_tokens": [9000, 9000], "inflight_requests": [2, 2], "running": [2, 2]}
             | {"inflight_decoding": [0, 2]},
-            [400 + 1400 + 256 * 3, 400 + 1400 + 256 * 3 + 0.3 * 400 * 2],
+            [9000 + 10_000 + 256 * 3, 9000 + 10_000 + 256 * 3 + 0.3 * 808 * 2],
             id="and-no-prompt-of-ours-that-waits-itself",
         ),
         pytest.param({"slowness": [1, 2]}, [1256, 2512], id="twice-as-slow"),
@@ -348,7 +353,7 @@ def test_scores_are_above_zero_and_the_best_has_one(tokens, rows):
                 "waiting": st.sampled_from([0.0, 0.0, 1.0, 7.5]),
                 "running": st.floats(0, 1e3),
                 "inflight_requests": st.integers(0, 9),
-                "inflight_tokens": st.sampled_from([0, 0, 17, 5000]),
+                "inflight_tokens": st.sampled_from([0, 0, 17, 5000, 60_000]),
                 "unseen_tokens": st.sampled_from([0, 0, 300, 9000]),
                 "inflight_decoding": st.integers(0, 5),
                 "fresh": st.sampled_from([True, True, False]),
