@@ -65,9 +65,7 @@ class RequestReports:
 
     def turned_away(self, refusal: Refused, head: Head | None) -> None:
         """A request was answered before it was read; of it there is no more than its head."""
-        self._metrics.refused(None, refusal, 0.0)
-        self._refusals.refused(None, refusal, 0.0, head)
-        self._decisions.refused(None, refusal, 0.0)
+        self.refused(None, refusal, 0.0, head)
 
     def response_started(
         self, request: Request, decision: Decision, status: int, seconds: float

@@ -22,8 +22,7 @@ HOLDUP: Final = 0.3
 """Share of a prompt by which it holds up an answer. Agents and long chats at 1.3 of the
 knee, four seeds: 66 % in time without, 81 with it (lab, `more-toolagent`)."""
 AT_ONCE: Final = 8192
-"""Prompt tokens that an engine takes into one step (vLLM on large GPUs): so many wait for nothing.
-"""
+"""Prompt tokens that one step of an engine takes (vLLM on large GPUs): so many hold nothing up."""
 FEW = 24
 """Up to so many endpoints a loop over rows is cheaper than the same formula over columns: 18 us
 against 36 for 10 endpoints, even at 25 (test/bench/bench_plugins.py)."""
