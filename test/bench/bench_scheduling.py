@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "test")]
 
 import numpy as np  # noqa: E402
+from support.configurations import HEAD, QUEUE_KV_PREFIX  # noqa: E402
 from support.pools import pool, request  # noqa: E402
 
 from epp.assemble import Assembly, assemble_text, bare_house  # noqa: E402
@@ -29,20 +30,6 @@ from epp.scheduling.policy import Policy  # noqa: E402
 from epp.scheduling.tolerate import Tolerant  # noqa: E402
 
 SIZES = (3, 10, 100, 1000)
-TRIO = """
-apiVersion: llm-d.ai/v1alpha1
-kind: EndpointPickerConfig
-plugins:
-- type: queue-scorer
-- type: kv-cache-utilization-scorer
-- type: prefix-cache-scorer
-schedulingProfiles:
-- name: default
-  plugins:
-  - {pluginRef: queue-scorer, weight: 2}
-  - {pluginRef: kv-cache-utilization-scorer, weight: 2}
-  - {pluginRef: prefix-cache-scorer, weight: 3}
-"""
 
 
 def busy_pool(size: int) -> PoolView:
@@ -109,7 +96,7 @@ def main() -> None:
     optimized = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
     print(f"Python {platform.python_version()}, PGO build: {optimized}, numpy {np.__version__}")
     house = bare_house(seed=1)
-    picks("trio", assemble_text(TRIO, "trio", CATALOGUE, house))
+    picks("trio", assemble_text(HEAD + QUEUE_KV_PREFIX, "trio", CATALOGUE, house))
     picks("default", assemble_text(None, "", CATALOGUE, house))
     wrapper()
 
